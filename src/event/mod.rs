@@ -1,0 +1,318 @@
+//! What Qlik Sense says: the vocabulary of the wire, valid by construction.
+//!
+//! A [`Datagram`] goes in, an [`Event`] or a [`RejectReason`] comes out. Strings borrow from the datagram wherever they
+//! could be taken as they stand; they are already trimmed and free of control, bidi, zero-width and line-separator
+//! characters, so that nothing behind this module has to think about hostile text again.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::time::Timestamp;
+
+/// One UDP datagram as it arrived, before anything is known about its content.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// When our own clock saw it.
+    pub received: Timestamp,
+    /// Who sent it: address and port of the appender's socket.
+    pub source: SocketAddr,
+    /// The payload, at most 65,507 bytes.
+    pub bytes: &'a [u8],
+}
+
+/// What one accepted datagram says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// Which appender wrote it.
+    pub format: Format,
+    /// What happened.
+    pub action: Action,
+    /// The proxy node that says so, as sent; never empty. Compare with [`caseless`].
+    pub node: Cow<'a, str>,
+    /// Who did it.
+    pub user: User<'a>,
+    /// The proxy session, where the datagram names one.
+    pub session_id: Option<SessionId<'a>>,
+    /// The appender's counter, 1 to 2,147,483,647 (extended format only).
+    pub sequence: Option<u32>,
+    /// When the node says that it happened (extended format only).
+    pub time: Option<Timestamp>,
+    /// The Result field, where it is present and not `0`: the attempt failed.
+    pub failure: Option<Cow<'a, str>>,
+    /// How the user came in, for example `AppAccess`.
+    pub origin: Option<Cow<'a, str>>,
+    /// The app that the event is about.
+    pub app_id: Option<Guid>,
+    /// The app's name, where the appender sends one.
+    pub app_name: Option<Cow<'a, str>>,
+    /// Path of the Context URL without its query, where Context is a path.
+    pub path: Option<Cow<'a, str>>,
+    /// Prefix of the virtual proxy, without slashes around it; `None` where Context tells no prefix.
+    pub virtual_proxy: Option<Cow<'a, str>>,
+    /// A W3C `traceparent` from the query of Context. Untrusted: good for a link, never for a parent.
+    pub traceparent: Option<TraceParent>,
+    /// The browser's User-Agent string.
+    pub user_agent: Option<Cow<'a, str>>,
+    /// Address of the client, where the message names exactly one.
+    pub client_address: Option<IpAddr>,
+}
+
+/// Which of the wire formats a datagram is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// The appenders of Butler SOS, and of its two older generations: no time, no sequence.
+    Stock,
+    /// Our own appender: sequence, event time and session id.
+    Extended,
+}
+
+/// What happened, from the Command field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// `Start session`
+    SessionStart,
+    /// `Stop session`
+    SessionStop,
+    /// `Open connection`
+    ConnectionOpen,
+    /// `Close connection`
+    ConnectionClose,
+}
+
+impl Action {
+    /// Every action, in the order of a session's life.
+    pub const ALL: [Self; 4] = [Self::SessionStart, Self::ConnectionOpen, Self::ConnectionClose, Self::SessionStop];
+
+    /// The Command as Qlik writes it.
+    #[must_use]
+    pub const fn command(self) -> &'static str {
+        match self {
+            Self::SessionStart => "Start session",
+            Self::SessionStop => "Stop session",
+            Self::ConnectionOpen => "Open connection",
+            Self::ConnectionClose => "Close connection",
+        }
+    }
+}
+
+/// Who did it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User<'a> {
+    /// The user directory, `None` where the datagram has none.
+    pub directory: Option<Cow<'a, str>>,
+    /// The user id inside the directory; never empty.
+    pub name: Cow<'a, str>,
+}
+
+/// The proxy session id of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionId<'a> {
+    /// Any 8-4-4-4-12 hexadecimal id. Qlik's salted hash begins with `c0de` and is no valid UUID version.
+    Guid(Guid),
+    /// Any other non-empty id, as sent.
+    Opaque(Cow<'a, str>),
+}
+
+/// A 128-bit id in 8-4-4-4-12 hexadecimal form; version and variant bits are not looked at.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Guid(u128);
+
+impl Guid {
+    /// The id with these 128 bits.
+    #[must_use]
+    pub const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// The 128 bits, first digit of the text first.
+    #[must_use]
+    pub const fn to_bits(self) -> u128 {
+        self.0
+    }
+
+    /// Reads exactly 36 bytes of the form 8-4-4-4-12, hexadecimal in either case. Anything else is `None`.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text: &[u8; 36] = text.try_into().ok()?;
+        let mut bits: u128 = 0;
+        for (position, &byte) in text.iter().enumerate() {
+            if matches!(position, 8 | 13 | 18 | 23) {
+                if byte != b'-' {
+                    return None;
+                }
+                continue;
+            }
+            bits = (bits << 4) | u128::from(hex_digit(byte)?);
+        }
+        Some(Self(bits))
+    }
+
+    /// The 36 lower-case characters of the text form.
+    #[must_use]
+    pub fn to_text(self) -> GuidText {
+        let mut text = [b'-'; 36];
+        let mut shift = 128_u32;
+        for (position, place) in text.iter_mut().enumerate() {
+            if !matches!(position, 8 | 13 | 18 | 23) {
+                shift = shift.saturating_sub(4);
+                *place = HEX_DIGITS[usize::from((self.0 >> shift) as u8 & 0xf)];
+            }
+        }
+        GuidText(text)
+    }
+}
+
+impl fmt::Display for Guid {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.to_text().as_str())
+    }
+}
+
+impl fmt::Debug for Guid {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// The text of a [`Guid`], on the stack.
+#[derive(Clone, Copy)]
+pub struct GuidText([u8; 36]);
+
+impl GuidText {
+    /// The 36 characters.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Every byte is a hexadecimal digit or a hyphen, so the fallback is never taken.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// A W3C trace context, version 00 or later, from a place that anybody can write to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceParent {
+    /// 16 bytes, not all zero.
+    pub trace_id: [u8; 16],
+    /// 8 bytes, not all zero.
+    pub span_id: [u8; 8],
+    /// The trace flags: bit 0 sampled, bit 1 random.
+    pub flags: u8,
+}
+
+/// Why a datagram is no event. Closed: each reason is a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RejectReason {
+    /// No bytes, or nothing but white space and NULs.
+    Empty,
+    /// UTF-16: the appender lacks `<encoding value="utf-8"/>`.
+    Utf16,
+    /// The first field is none of the types we know.
+    UnknownType,
+    /// Fewer fields than the type has: cut off on its way, or another pattern.
+    TooFewFields,
+    /// The Command field is absent.
+    NoCommand,
+    /// The Command is none of the four.
+    UnknownCommand,
+    /// The host field is absent: no node to book the event on.
+    NoHost,
+    /// The user id is absent.
+    NoUser,
+    /// A separator inside a field leaves more than one reading, and we do not guess.
+    Ambiguous,
+    /// One node more than `limits.nodes`. Decided by the processor, which knows the nodes.
+    TooManyNodes,
+}
+
+impl RejectReason {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [Self; 10] = [
+        Self::Empty,
+        Self::Utf16,
+        Self::UnknownType,
+        Self::TooFewFields,
+        Self::NoCommand,
+        Self::UnknownCommand,
+        Self::NoHost,
+        Self::NoUser,
+        Self::Ambiguous,
+        Self::TooManyNodes,
+    ];
+
+    /// The reason as a metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Utf16 => "utf16",
+            Self::UnknownType => "unknown_type",
+            Self::TooFewFields => "too_few_fields",
+            Self::NoCommand => "no_command",
+            Self::UnknownCommand => "unknown_command",
+            Self::NoHost => "no_host",
+            Self::NoUser => "no_user",
+            Self::Ambiguous => "ambiguous",
+            Self::TooManyNodes => "too_many_nodes",
+        }
+    }
+}
+
+impl fmt::Display for RejectReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// The form in which hosts, directories and users are compared: without case. Borrows where nothing changes.
+#[must_use]
+pub fn caseless(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(text.to_lowercase())
+    }
+}
+
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+const fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guid_is_read_in_either_case_and_printed_in_lower_case() {
+        let guid = Guid::parse(b"C0DEC04E-89e4-c115-54a0-5f188dac8ef4").expect("a guid");
+        assert_eq!(guid.to_string(), "c0dec04e-89e4-c115-54a0-5f188dac8ef4");
+        assert_eq!(guid.to_bits() >> 112, 0xc0de);
+    }
+
+    #[test]
+    fn what_has_not_the_shape_is_no_guid() {
+        for text in [
+            "",
+            "c0dec04e89e4c11554a05f188dac8ef4",
+            "c0dec04e-89e4-c115-54a0-5f188dac8ef",
+            "c0dec04e-89e4-c115-54a0-5f188dac8efg",
+            "c0dec04e089e4-c115-54a0-5f188dac8ef4",
+            "{c0dec04e-89e4-c115-54a0-5f188dac8ef4}",
+        ] {
+            assert_eq!(Guid::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn comparison_is_without_case_beyond_ascii() {
+        assert_eq!(caseless("LAB"), "lab");
+        assert_eq!(caseless("ÅSA"), "åsa");
+        assert!(matches!(caseless("pro2-win1"), Cow::Borrowed(_)));
+    }
+}
