@@ -5,6 +5,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Our own log and metrics.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directive of `tracing_subscriber::EnvFilter`, for example `info` or `sense_otel=debug`.
+    pub level: String,
+    /// How often metrics are exported.
+    pub metrics_interval: Duration,
+}
 
 /// Why a datagram was dropped although it may have been good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
