@@ -9,8 +9,10 @@ use crate::{exporter, processor, receiver, store, telemetry};
 pub struct Config {
     /// UDP in.
     pub receiver: receiver::Config,
-    /// The core, without its key: that is `key`, or a generated one beside the store.
+    /// The core.
     pub processor: processor::Config,
+    /// The secret of every keyed hash; `None` takes the key file beside the store, made at the first start.
+    pub key: Option<processor::ids::Key>,
     /// The outbox.
     pub store: store::Config,
     /// OTLP out.

@@ -17,8 +17,6 @@ pub struct Config {
     pub exclude_users: Vec<filter::ExcludeRule>,
     /// What becomes of personal data.
     pub privacy: filter::Privacy,
-    /// The key of every keyed hash.
-    pub key: ids::Key,
     /// How many proxy nodes are known at most.
     pub nodes_max: usize,
     /// Longest attribute value in bytes; a longer one is cut on a character boundary and ends in `…`.
@@ -29,15 +27,13 @@ pub struct Config {
     pub start_marker: bool,
 }
 
-impl Config {
-    /// The defaults of `docs/configuration.md`, with this key.
-    #[must_use]
-    pub fn with_key(key: ids::Key) -> Self {
+impl Default for Config {
+    /// The defaults of `docs/configuration.md`.
+    fn default() -> Self {
         Self {
             sessions: session::Config::default(),
             exclude_users: Vec::new(),
             privacy: filter::Privacy::default(),
-            key,
             nodes_max: 256,
             attribute_length_max: 2048,
             resource: Vec::new(),
