@@ -1,12 +1,14 @@
 //! Signals to the protobuf bytes of OTLP export requests, under a server's limits.
 //!
-//! Records are written straight from what the processor borrows them from into buffers that are used again: building the
-//! generated types first costs several times as much (`benches/encode.rs`). The tests hold both byte for byte equal.
+//! Records are written straight from what the processor borrows them from into buffers that are used again: building
+//! the generated types first costs about ten times as much (`benches/encode.rs`). The tests hold both byte for byte
+//! equal.
 //!
-//! **Lengths** stand before what they measure. They are computed first, by the same function that writes, over a sink that
-//! only counts. That is a few additions per attribute, and it is what lets a record's size be known *before* it is written:
-//! whether it still fits is decided without taking anything back, and its buffer grows at most once. The other way, leaving
-//! a byte free and moving the text when the length needs two, would copy every long User-Agent three times.
+//! **Lengths** stand before what they measure. They are computed first, by the same function that writes, over a sink
+//! that only counts. That is a few additions per attribute, and it is what lets a record's size be known *before* it is
+//! written: whether it still fits is decided without taking anything back, and its buffer grows at most once. The other
+//! way, leaving a byte free and moving the text when the length needs two, would move every long User-Agent up to three
+//! times.
 //!
 //! ```text
 //! wire      numbers, lengths, fields            message   which field holds what

@@ -1,7 +1,7 @@
 //! Records of one signal, gathered into requests.
 //!
-//! A record is written behind the others of its resource as soon as it comes; what stands around them is known only when
-//! the request is complete, and is put around them then:
+//! A record is written behind the others of its resource as soon as it comes; what stands around them is known only
+//! when the request is complete, and is put around them then:
 //!
 //! ```text
 //! request = { 1: ResourceX }            once per resource, in the order in which they first appeared

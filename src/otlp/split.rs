@@ -1,8 +1,8 @@
 //! One stored request into two, for a server that refuses it as too large.
 //!
-//! Requests of logs, traces and metrics are built alike: resources in field 1, scopes in field 2 of a resource, records in
-//! field 2 of a scope. So one walk serves logs and spans, and no record is decoded: each goes over byte for byte, with
-//! whatever a newer version wrote into it. It happens seldom, so it is plain rather than fast.
+//! Requests of logs, traces and metrics are built alike: resources in field 1, scopes in field 2 of a resource, records
+//! in field 2 of a scope. So one walk serves logs and spans, and no record is decoded: each goes over byte for byte,
+//! with whatever a newer version wrote into it. It happens seldom, so it is plain rather than fast.
 
 use std::ops::Range;
 
@@ -14,7 +14,8 @@ use crate::signal::{ExportRequest, Signal};
 /// The way from a request to its records: the field numbers of resources, of scopes, of records.
 const PATH: [u32; 3] = [1, 2, 2];
 
-/// Halves a request: the first half of its records, and the rest, both in their order and with their resources and scopes.
+/// Halves a request: the first half of its records, and the rest, both in their order and with their resources and
+/// scopes.
 ///
 /// `None` if it holds fewer than two records, cannot be read, or is one of metrics, which are never stored.
 #[must_use]

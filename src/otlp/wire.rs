@@ -121,13 +121,24 @@ pub(super) trait Message {
     }
 }
 
+/// The key of a field that has a length, as the one byte that it takes for a number up to 15.
+#[inline]
+pub(super) const fn short_key(field: u32) -> u8 {
+    debug_assert!(field <= 15);
+    (field << 3 | Kind::Bytes as u32) as u8
+}
+
 /// How many bytes `length` bytes take behind the key (of a number up to 15) and length of their own.
 pub(super) const fn framed(length: usize) -> usize {
     1 + varint_length(length as u64) + length
 }
 
 /// How many bytes a number takes: one for each seven bits it has, and one for 0.
+#[inline]
 const fn varint_length(value: u64) -> usize {
+    if value < 0x80 {
+        return 1;
+    }
     (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
 

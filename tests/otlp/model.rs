@@ -83,10 +83,10 @@ type Attributes = Vec<(String, OwnedValue)>;
 /// length takes another byte; and texts of any characters.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
-        2 => Just(String::new()),
-        6 => "[a-z.]{1,20}",
-        4 => any::<String>(),
-        4 => (100_usize..130).prop_map(|length| "x".repeat(length)),
+        4 => Just(String::new()),
+        12 => "[a-z.]{1,20}",
+        8 => any::<String>(),
+        12 => (100_usize..130).prop_map(|length| "x".repeat(length)),
         1 => (16_300_usize..16_400).prop_map(|length| "y".repeat(length)),
     ]
 }
