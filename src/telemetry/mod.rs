@@ -1,11 +1,40 @@
 //! Our own health: one method per happening, owning its counter and its log line.
 //!
 //! Every stage is handed a [`Telemetry`] and says what happened; it never writes a log line or a counter of its own.
-//! Reasons are closed enums, texts from outside are sanitised here and nowhere else.
+//! Reasons are closed enums, texts from outside are sanitised here and nowhere else, and a line is written at most
+//! once per reason and ten seconds, with the number of happenings since the last.
+//!
+//! [`Telemetry::snapshot`] is every number at one moment, with the two equations of the accounting as methods.
+//! [`metrics`] sends the same numbers through the OpenTelemetry SDK. `docs/telemetry.md` explains each to operators.
 
-use std::sync::Arc;
+pub mod advice;
+pub mod metrics;
+
+mod counters;
+mod lines;
+mod log;
+mod snapshot;
+mod text;
+mod throttle;
+
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use tonic::Code;
+use tracing::{info, warn};
+
+use crate::event::{Action, RejectReason};
+use crate::signal::Signal;
+use crate::time::Timestamp;
+
+pub use counters::OTHER;
+pub use log::{LogError, init_log};
+pub use snapshot::{Balance, NodeCounts, SignalCounts, Snapshot};
+
+use counters::{Counters, Nodes};
+use lines::{Line, Lines};
 
 /// Our own log and metrics.
 #[derive(Clone, Debug)]
@@ -33,20 +62,275 @@ pub enum DropReason {
     StoreFull,
 }
 
-/// The handle that every stage holds. Cheap to clone.
+impl DropReason {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [Self; 6] =
+        [Self::ChannelFull, Self::Oversize, Self::DeniedSource, Self::RateLimited, Self::Superseded, Self::StoreFull];
+
+    /// The reason as a metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ChannelFull => "channel_full",
+            Self::Oversize => "oversize",
+            Self::DeniedSource => "denied_source",
+            Self::RateLimited => "rate_limited",
+            Self::Superseded => "superseded",
+            Self::StoreFull => "store_full",
+        }
+    }
+
+    /// Whether something is missing for it: a denied source was unwanted, a superseded datagram came twice.
+    #[must_use]
+    pub const fn is_loss(self) -> bool {
+        match self {
+            Self::ChannelFull | Self::Oversize | Self::RateLimited | Self::StoreFull => true,
+            Self::DeniedSource | Self::Superseded => false,
+        }
+    }
+}
+
+/// What is open on one proxy node at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeActivity {
+    /// The node.
+    pub node: String,
+    /// Open sessions.
+    pub sessions: u64,
+    /// Open connections.
+    pub connections: u64,
+    /// Distinct users with an open session.
+    pub users: u64,
+    /// When the node's last datagram was received, by our own clock.
+    pub last_event: Timestamp,
+}
+
+/// The handle that every stage holds. Cheap to clone; every method may be called from any thread.
 #[derive(Clone, Debug, Default)]
 pub struct Telemetry {
-    counters: Arc<Counters>,
+    inner: Arc<Inner>,
 }
 
 #[derive(Debug, Default)]
-struct Counters {
-    received: AtomicU64,
+struct Inner {
+    counters: Counters,
+    nodes: Nodes,
+    lines: Lines,
+    delivery: [Delivery; 3],
+    durations: OnceLock<metrics::Durations>,
 }
 
+/// Since when a signal cannot be delivered.
+#[derive(Debug, Default)]
+struct Delivery {
+    /// Nanoseconds since the start; 0 while it works.
+    failing_since: AtomicU64,
+}
+
+/// Receiving.
 impl Telemetry {
     /// Datagrams were read from a socket.
     pub fn received(&self, datagrams: u64) {
-        self.counters.received.fetch_add(datagrams, Ordering::Relaxed);
+        self.inner.counters.received.add(datagrams);
+    }
+
+    /// Datagrams were given up.
+    pub fn dropped(&self, reason: DropReason, datagrams: u64) {
+        if let Some(counter) = self.inner.counters.dropped(reason) {
+            counter.add(datagrams);
+        }
+        self.inner.lines.say(Line::Dropped(reason), datagrams, "");
+    }
+
+    /// The kernel dropped datagrams that did not fit into the socket's buffer; they were never received.
+    pub fn kernel_dropped(&self, datagrams: u64) {
+        self.inner.counters.kernel_dropped.add(datagrams);
+        self.inner.lines.say(Line::KernelDropped, datagrams, "");
+    }
+
+    /// What became of the wish for a receive buffer of `asked` bytes.
+    pub fn receive_buffer(&self, asked: usize, effective: usize) {
+        if effective < asked {
+            warn!(
+                asked,
+                effective,
+                "the system grants a smaller receive buffer than receiver.udp.receive_buffer asks for: a burst may \
+                 overflow it; on Linux raise net.core.rmem_max"
+            );
+        } else {
+            info!(asked, effective, "receive buffer in bytes");
+        }
+    }
+
+    /// Reading from a socket failed; the receiver goes on.
+    pub fn receive_failed(&self, error: &io::Error) {
+        self.inner.counters.receive_failures.add(1);
+        self.inner.lines.say(Line::ReceiveFailed, 1, &text::one_line(&error.to_string()));
     }
 }
+
+/// Understanding.
+impl Telemetry {
+    /// Datagrams became events.
+    pub fn accepted(&self, datagrams: u64) {
+        self.inner.counters.accepted.add(datagrams);
+    }
+
+    /// Datagrams repeated earlier ones.
+    pub fn duplicate(&self, datagrams: u64) {
+        self.inner.counters.duplicate.add(datagrams);
+    }
+
+    /// Datagrams of users that are left out.
+    pub fn excluded(&self, datagrams: u64) {
+        self.inner.counters.excluded.add(datagrams);
+    }
+
+    /// Datagrams are no events.
+    pub fn rejected(&self, reason: RejectReason, datagrams: u64) {
+        if let Some(counter) = self.inner.counters.rejected(reason) {
+            counter.add(datagrams);
+        }
+        self.inner.lines.say(Line::Rejected(reason), datagrams, "");
+    }
+
+    /// How many datagrams wait for an earlier one at this moment.
+    pub fn held(&self, now_held: u64) {
+        self.inner.counters.held.set(now_held);
+    }
+
+    /// An event of a node was taken.
+    pub fn event(&self, node: &str, action: Action) {
+        let (counters, is_new) = self.inner.nodes.node(node);
+        if let Some(counter) = counters.event(action) {
+            counter.add(1);
+        }
+        if is_new {
+            info!(node = counters.node, "first event of this node");
+        }
+    }
+
+    /// Events of a node are missing in its sequence.
+    pub fn gap(&self, node: &str, missing: u64) {
+        let (counters, _) = self.inner.nodes.node(node);
+        counters.gaps.add(1);
+        counters.missing.add(missing);
+        self.inner.lines.say(Line::Gap, missing, &counters.node);
+    }
+
+    /// What is open on each node at this moment: every node, once. To be called about once a second, which is also when
+    /// log lines that were held back get written.
+    pub fn set_active(&self, activity: Vec<NodeActivity>) {
+        self.inner.nodes.set_active(activity);
+        self.inner.lines.settle();
+    }
+
+    /// A session ended after `duration`, all its segments together.
+    pub fn session_ended(&self, node: &str, reason: &'static str, duration: Duration) {
+        if let Some(durations) = self.inner.durations.get() {
+            durations.session_ended(&self.inner.nodes.node(node).0.node, reason, duration);
+        }
+    }
+
+    /// A connection ended after `duration`, all its parts together.
+    pub fn connection_ended(&self, node: &str, virtual_proxy: Option<&str>, reason: &'static str, duration: Duration) {
+        if let Some(durations) = self.inner.durations.get() {
+            durations.connection_ended(&self.inner.nodes.node(node).0.node, virtual_proxy, reason, duration);
+        }
+    }
+}
+
+/// Delivering.
+impl Telemetry {
+    /// Items were made and are now ours to deliver.
+    pub fn produced(&self, signal: Signal, items: u64) {
+        self.inner.counters.signal(signal).produced.add(items);
+    }
+
+    /// Items were given up, oldest first, because the outbox was over its budget.
+    pub fn expired(&self, signal: Signal, items: u64) {
+        self.inner.counters.signal(signal).expired.add(items);
+        // The next interval's metrics replace the ones that could not be sent; that is no line's worth.
+        if signal != Signal::Metrics {
+            self.inner.lines.say(Line::Expired(signal), items, "");
+        }
+    }
+
+    /// The backend took items.
+    pub fn acknowledged(&self, signal: Signal, items: u64) {
+        self.inner.counters.signal(signal).acknowledged.add(items);
+    }
+
+    /// The backend refused items for good, with a message of its own.
+    pub fn refused(&self, signal: Signal, items: u64, message: &str) {
+        self.inner.counters.signal(signal).refused.add(items);
+        self.inner.lines.say(Line::Refused(signal), items, &text::one_line(message));
+    }
+
+    /// Items were set aside because the backend would never take them.
+    pub fn quarantined(&self, signal: Signal, items: u64, code: Code, message: &str) {
+        self.inner.counters.signal(signal).quarantined.add(items);
+        self.inner.lines.say(Line::Quarantined(signal), items, &answer(code, message));
+    }
+
+    /// A call failed in a way that may pass; the next try comes after `wait`.
+    pub fn retrying(&self, signal: Signal, code: Code, message: &str, wait: Duration) {
+        self.failing(signal);
+        let detail = format!("{}; next try in {:.1} s", answer(code, message), wait.as_secs_f64());
+        self.inner.lines.say(Line::Retrying(signal), 1, &detail);
+    }
+
+    /// The backend wants no such signal from us for now; it is kept and tried slowly.
+    pub fn parked(&self, signal: Signal, code: Code, message: &str) {
+        self.failing(signal);
+        self.inner.lines.say(Line::Parked(signal), 1, &answer(code, message));
+    }
+
+    /// A call succeeded. Says so if the signal could not be delivered before.
+    pub fn delivering(&self, signal: Signal) {
+        let failing_since = &self.delivery(signal).failing_since;
+        if failing_since.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let since = failing_since.swap(0, Ordering::Relaxed);
+        if since != 0 {
+            let failed_for = self.inner.lines.elapsed().saturating_sub(Duration::from_nanos(since));
+            info!(%signal, "delivering again after {:.1} s", failed_for.as_secs_f64());
+        }
+    }
+
+    fn failing(&self, signal: Signal) {
+        let now = u64::try_from(self.inner.lines.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
+        // Only the first failure in a row sets the moment.
+        let _ = self.delivery(signal).failing_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn delivery(&self, signal: Signal) -> &Delivery {
+        let [logs, traces, metrics] = &self.inner.delivery;
+        match signal {
+            Signal::Logs => logs,
+            Signal::Traces => traces,
+            Signal::Metrics => metrics,
+        }
+    }
+}
+
+/// Watching.
+impl Telemetry {
+    /// Every number at this moment.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.inner.counters.snapshot(&self.inner.nodes)
+    }
+}
+
+/// A gRPC status in one piece of a line; the message was written by the other side.
+fn answer(code: Code, message: &str) -> String {
+    match text::one_line(message) {
+        message if message.is_empty() => format!("{code:?}"),
+        message => format!("{code:?}: {message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! The counters themselves, written by any thread at any time.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::event::{self, Action, RejectReason};
+use crate::signal::Signal;
+
+use super::snapshot::{NodeCounts, SignalCounts, Snapshot};
+use super::{DropReason, NodeActivity, text};
+
+/// How many distinct values a label may have; every further one is counted as [`OTHER`]. Node names come out of
+/// datagrams that anybody can send, and each would cost a series for ever.
+pub(super) const LABEL_VALUES_MAX: usize = 256;
+
+/// The label of everything beyond [`LABEL_VALUES_MAX`].
+pub const OTHER: &str = "other";
+
+/// A number that only grows, or a gauge that is set. Relaxed: nobody derives an order from it.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+/// Counts that have no node.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) received: Counter,
+    pub(super) accepted: Counter,
+    pub(super) duplicate: Counter,
+    pub(super) excluded: Counter,
+    pub(super) held: Counter,
+    pub(super) rejected: [Counter; RejectReason::ALL.len()],
+    pub(super) dropped: [Counter; DropReason::ALL.len()],
+    pub(super) kernel_dropped: Counter,
+    pub(super) receive_failures: Counter,
+    pub(super) signals: [SignalCounters; 3],
+}
+
+/// Counts of one signal's items.
+#[derive(Debug, Default)]
+pub(super) struct SignalCounters {
+    pub(super) produced: Counter,
+    pub(super) acknowledged: Counter,
+    pub(super) refused: Counter,
+    pub(super) quarantined: Counter,
+    pub(super) expired: Counter,
+}
+
+/// Counts per node, and what the pipeline said last about each.
+#[derive(Debug, Default)]
+pub(super) struct Nodes {
+    known: RwLock<HashMap<String, Arc<NodeCounters>>>,
+    active: RwLock<Vec<NodeActivity>>,
+}
+
+/// Counts of one node.
+#[derive(Debug)]
+pub(super) struct NodeCounters {
+    /// The name as first seen: what the labels say.
+    pub(super) node: String,
+    pub(super) events: [Counter; Action::ALL.len()],
+    pub(super) gaps: Counter,
+    pub(super) missing: Counter,
+}
+
+impl Counter {
+    pub(super) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(super) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counters {
+    /// The counters of one signal.
+    pub(super) const fn signal(&self, signal: Signal) -> &SignalCounters {
+        let [logs, traces, metrics] = &self.signals;
+        match signal {
+            Signal::Logs => logs,
+            Signal::Traces => traces,
+            Signal::Metrics => metrics,
+        }
+    }
+
+    /// The counter of one reject reason.
+    pub(super) fn rejected(&self, reason: RejectReason) -> Option<&Counter> {
+        position(&RejectReason::ALL, reason).and_then(|position| self.rejected.get(position))
+    }
+
+    /// The counter of one drop reason.
+    pub(super) fn dropped(&self, reason: DropReason) -> Option<&Counter> {
+        position(&DropReason::ALL, reason).and_then(|position| self.dropped.get(position))
+    }
+
+    /// Every number at this moment.
+    pub(super) fn snapshot(&self, nodes: &Nodes) -> Snapshot {
+        // What a datagram became is read before `received`, so that under load the balance never claims more
+        // outcomes than datagrams.
+        let outcomes = Snapshot {
+            accepted: self.accepted.value(),
+            duplicate: self.duplicate.value(),
+            excluded: self.excluded.value(),
+            held: self.held.value(),
+            rejected: self.rejected.each_ref().map(Counter::value),
+            dropped: self.dropped.each_ref().map(Counter::value),
+            kernel_dropped: self.kernel_dropped.value(),
+            receive_failures: self.receive_failures.value(),
+            signals: self.signals.each_ref().map(SignalCounters::counts),
+            nodes: nodes.counts(),
+            received: 0,
+        };
+        Snapshot { received: self.received.value(), ..outcomes }
+    }
+}
+
+impl SignalCounters {
+    fn counts(&self) -> SignalCounts {
+        let settled = SignalCounts {
+            acknowledged: self.acknowledged.value(),
+            refused: self.refused.value(),
+            quarantined: self.quarantined.value(),
+            expired: self.expired.value(),
+            produced: 0,
+        };
+        SignalCounts { produced: self.produced.value(), ..settled }
+    }
+}
+
+impl NodeCounters {
+    fn new(node: &str) -> Self {
+        Self {
+            node: text::one_line(node),
+            events: Default::default(),
+            gaps: Counter::default(),
+            missing: Counter::default(),
+        }
+    }
+
+    /// The counter of one action.
+    pub(super) fn event(&self, action: Action) -> Option<&Counter> {
+        position(&Action::ALL, action).and_then(|position| self.events.get(position))
+    }
+
+    fn counts(&self) -> NodeCounts {
+        NodeCounts {
+            node: self.node.clone(),
+            events: self.events.each_ref().map(Counter::value),
+            gaps: self.gaps.value(),
+            missing: self.missing.value(),
+        }
+    }
+}
+
+impl Nodes {
+    /// The counters of `node`, whatever its case; those of [`OTHER`] if there are too many nodes. The flag says that
+    /// this node is new.
+    pub(super) fn node(&self, node: &str) -> (Arc<NodeCounters>, bool) {
+        let node = bounded(node);
+        let key = event::caseless(node);
+        if let Some(counters) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(key.as_ref()) {
+            return (Arc::clone(counters), false);
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let (key, label) = if known.len() < LABEL_VALUES_MAX || known.contains_key(key.as_ref()) {
+            (key.into_owned(), node)
+        } else {
+            (OTHER.to_owned(), OTHER)
+        };
+        match known.entry(key) {
+            Entry::Occupied(occupied) => (Arc::clone(occupied.get()), false),
+            Entry::Vacant(vacant) => (Arc::clone(vacant.insert(Arc::new(NodeCounters::new(label)))), true),
+        }
+    }
+
+    /// Every node, in no order.
+    pub(super) fn all(&self) -> Vec<Arc<NodeCounters>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Replaces what is known about open sessions. Nodes beyond the limit are summed up.
+    pub(super) fn set_active(&self, activity: Vec<NodeActivity>) {
+        let mut merged: Vec<NodeActivity> = Vec::with_capacity(activity.len());
+        for each in activity {
+            let label = &self.node(&each.node).0.node;
+            // The pipeline names each node once, so that only the label of all the others can come twice.
+            let other = if label == OTHER { merged.iter_mut().find(|known| known.node == OTHER) } else { None };
+            match other {
+                Some(other) => {
+                    other.sessions += each.sessions;
+                    other.connections += each.connections;
+                    other.users += each.users;
+                    other.last_event = other.last_event.max(each.last_event);
+                }
+                None => merged.push(NodeActivity { node: label.clone(), ..each }),
+            }
+        }
+        *self.active.write().unwrap_or_else(PoisonError::into_inner) = merged;
+    }
+
+    /// What the pipeline said last.
+    pub(super) fn active(&self) -> Vec<NodeActivity> {
+        self.active.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn counts(&self) -> Vec<NodeCounts> {
+        let mut counts: Vec<NodeCounts> = self.all().iter().map(|node| node.counts()).collect();
+        counts.sort_by(|one, other| one.node.cmp(&other.node));
+        counts
+    }
+}
+
+/// One array of counters per closed enum: the place of a value in its `ALL`.
+fn position<T: PartialEq + Copy, const N: usize>(all: &[T; N], value: T) -> Option<usize> {
+    all.iter().position(|each| *each == value)
+}
+
+/// A host name has at most 253 characters; what is longer is hostile and not worth its memory.
+fn bounded(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(text::FOREIGN_TEXT_MAX)).unwrap_or(name)
+}

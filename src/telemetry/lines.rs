@@ -1,0 +1,137 @@
+//! Our own log lines: what each happening says, at which level, and how often.
+//!
+//! Each kind of line has its own [`Throttle`]. Nothing here ever holds a user, a session, a header or the content of a
+//! datagram.
+
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use crate::event::RejectReason;
+use crate::signal::Signal;
+
+use super::throttle::Throttle;
+use super::{DropReason, advice};
+
+/// One kind of throttled line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    Dropped(DropReason),
+    Rejected(RejectReason),
+    KernelDropped,
+    Gap,
+    ReceiveFailed,
+    Expired(Signal),
+    Refused(Signal),
+    Quarantined(Signal),
+    Retrying(Signal),
+    Parked(Signal),
+}
+
+/// When each kind of line was written last, and how many happenings it has not told yet.
+#[derive(Debug)]
+pub(super) struct Lines {
+    started: Instant,
+    throttles: Vec<(Line, Throttle)>,
+}
+
+const SIGNALS: [Signal; 3] = [Signal::Logs, Signal::Traces, Signal::Metrics];
+
+impl Default for Lines {
+    fn default() -> Self {
+        let by_signal = [Line::Expired, Line::Refused, Line::Quarantined, Line::Retrying, Line::Parked];
+        let kinds = [Line::KernelDropped, Line::Gap, Line::ReceiveFailed]
+            .into_iter()
+            .chain(DropReason::ALL.map(Line::Dropped))
+            .chain(RejectReason::ALL.map(Line::Rejected))
+            .chain(by_signal.into_iter().flat_map(|kind| SIGNALS.map(kind)));
+        Self { started: Instant::now(), throttles: kinds.map(|kind| (kind, Throttle::default())).collect() }
+    }
+}
+
+impl Lines {
+    /// Time since the process started its telemetry.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// `count` happenings of this kind; writes a line unless one was written a moment ago. `detail` is already
+    /// sanitised.
+    pub(super) fn say(&self, kind: Line, count: u64, detail: &str) {
+        if count == 0 {
+            return;
+        }
+        let throttle = self.throttles.iter().find(|(each, _)| *each == kind).map(|(_, throttle)| throttle);
+        if let Some(untold) = throttle.and_then(|throttle| throttle.add(self.elapsed(), count)) {
+            write(kind, untold, detail);
+        }
+    }
+
+    /// Writes the lines that were held back and whose time has come.
+    pub(super) fn settle(&self) {
+        let now = self.elapsed();
+        for (kind, throttle) in &self.throttles {
+            if let Some(untold) = throttle.due(now) {
+                write(*kind, untold, "");
+            }
+        }
+    }
+}
+
+fn write(kind: Line, count: u64, detail: &str) {
+    match kind {
+        Line::Dropped(reason) if reason.is_loss() => {
+            warn!(reason = reason.as_str(), datagrams = count, "datagrams dropped: {}", advice::dropped(reason));
+        }
+        Line::Dropped(reason) => {
+            info!(reason = reason.as_str(), datagrams = count, "datagrams dropped: {}", advice::dropped(reason));
+        }
+        Line::Rejected(reason) => {
+            warn!(reason = reason.as_str(), datagrams = count, "datagrams rejected: {}", advice::rejected(reason));
+        }
+        Line::KernelDropped => {
+            warn!(datagrams = count, "datagrams lost in the kernel, the socket's buffer was full: {}", advice::BUFFER);
+        }
+        Line::Gap => {
+            warn!(
+                events = count,
+                node = detail,
+                "events missing in a node's sequence: lost between the proxy and here"
+            );
+        }
+        Line::ReceiveFailed => warn!(failures = count, error = detail, "receiving failed, going on"),
+        Line::Expired(signal) => {
+            error!(%signal, items = count, "given up, oldest first: the outbox is over store.max_size or store.max_age");
+        }
+        Line::Refused(signal) => {
+            error!(%signal, items = count, answer = detail, "refused by the backend and not sent again");
+        }
+        Line::Quarantined(signal) => {
+            error!(%signal, items = count, answer = detail, "set aside: the backend would never take them");
+        }
+        Line::Retrying(signal) => {
+            warn!(%signal, attempts = count, answer = detail, "the backend does not take it, trying again");
+        }
+        Line::Parked(signal) => error!(
+            %signal,
+            attempts = count,
+            answer = detail,
+            "parked: the backend answers, but it wants no such signal from us; check endpoint and credentials"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_line_has_one_throttle() {
+        let lines = Lines::default();
+        for (position, (kind, _)) in lines.throttles.iter().enumerate() {
+            let first = lines.throttles.iter().position(|(each, _)| each == kind);
+            assert_eq!(first, Some(position), "{kind:?}");
+        }
+        assert_eq!(lines.throttles.len(), 3 + DropReason::ALL.len() + RejectReason::ALL.len() + 5 * SIGNALS.len());
+    }
+}

@@ -1,0 +1,177 @@
+use std::io::Write;
+use std::sync::Mutex;
+
+use super::*;
+
+/// Every line that `happening` makes the log write.
+fn lines_of(happening: impl FnOnce()) -> Vec<String> {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no writer panics").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let written = Lines::default();
+    let writer = written.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .finish();
+    tracing::subscriber::with_default(subscriber, happening);
+    let bytes = written.0.lock().expect("no writer panics").clone();
+    String::from_utf8(bytes).expect("lines are text").lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn each_happening_moves_its_own_counter() {
+    let telemetry = Telemetry::default();
+    telemetry.received(100);
+    telemetry.accepted(40);
+    telemetry.duplicate(10);
+    telemetry.excluded(5);
+    telemetry.held(3);
+    telemetry.held(2);
+    for (position, reason) in (0..).zip(RejectReason::ALL) {
+        telemetry.rejected(reason, position);
+    }
+    telemetry.dropped(DropReason::StoreFull, 1);
+    telemetry.dropped(DropReason::Superseded, 2);
+    telemetry.kernel_dropped(9);
+
+    let snapshot = telemetry.snapshot();
+    assert_eq!(snapshot.rejected_for(RejectReason::TooManyNodes), 9);
+    assert_eq!(snapshot.rejected_for(RejectReason::Empty), 0);
+    assert_eq!(snapshot.dropped_for(DropReason::StoreFull), 1);
+    assert_eq!(snapshot.held, 2);
+    assert_eq!(snapshot.datagrams_balance(), Balance { incoming: 100, outgoing: 40 + 10 + 5 + 2 + 45 + 3 });
+    assert_eq!(snapshot.lost(), 1 + 9, "a superseded datagram came twice");
+}
+
+#[test]
+fn items_balance_by_signal() {
+    let telemetry = Telemetry::default();
+    telemetry.produced(Signal::Logs, 10);
+    telemetry.produced(Signal::Traces, 7);
+    telemetry.acknowledged(Signal::Logs, 4);
+    telemetry.refused(Signal::Logs, 1, "too old");
+    telemetry.quarantined(Signal::Logs, 2, Code::InvalidArgument, "no");
+    telemetry.expired(Signal::Logs, 1);
+
+    let snapshot = telemetry.snapshot();
+    assert_eq!(snapshot.signal(Signal::Logs).pending(), 2);
+    assert!(snapshot.signal_balance(Signal::Logs, 2).is_exact());
+    assert!(snapshot.signal_balance(Signal::Traces, 7).is_exact());
+    assert!(!snapshot.signal_balance(Signal::Traces, 0).is_exact());
+}
+
+#[test]
+fn nodes_are_counted_without_case_and_within_bounds() {
+    let telemetry = Telemetry::default();
+    telemetry.event("PRO2-Win1", Action::SessionStart);
+    telemetry.event("pro2-win1", Action::SessionStart);
+    telemetry.event("pro2-win1", Action::ConnectionOpen);
+    telemetry.gap("PRO2-WIN1", 4);
+    let [node] = <[NodeCounts; 1]>::try_from(telemetry.snapshot().nodes).expect("one node");
+    assert_eq!(node.node, "PRO2-Win1");
+    assert_eq!(node.events_of(Action::SessionStart), 2);
+    assert_eq!(node.events_of(Action::ConnectionOpen), 1);
+    assert_eq!((node.gaps, node.missing), (1, 4));
+
+    for forged in 0..10_000 {
+        telemetry.event(&format!("forged-{forged}"), Action::SessionStop);
+    }
+    let nodes = telemetry.snapshot().nodes;
+    assert_eq!(nodes.len(), 257);
+    let events: u64 = nodes.iter().map(|node| node.events.iter().sum::<u64>()).sum();
+    assert_eq!(events, 10_003, "beyond the bound nothing is lost, only summed up");
+    let other = nodes.iter().find(|node| node.node == OTHER).expect("the rest");
+    assert_eq!(other.events_of(Action::SessionStop), 10_000 - 255);
+}
+
+#[test]
+fn a_hostile_node_name_costs_little_and_prints_plainly() {
+    let telemetry = Telemetry::default();
+    let name = format!("evil\u{1b}[2J\u{202e}\n{}", "x".repeat(60_000));
+    let lines = lines_of(|| telemetry.event(&name, Action::SessionStart));
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].len() < 400 && !lines[0].contains('\u{1b}') && !lines[0].contains('\u{202e}'), "{lines:?}");
+    assert!(telemetry.snapshot().nodes[0].node.len() <= 256);
+}
+
+#[test]
+fn a_flood_is_one_line_with_what_to_do() {
+    let telemetry = Telemetry::default();
+    let lines = lines_of(|| {
+        for _ in 0..10_000 {
+            telemetry.rejected(RejectReason::Utf16, 1);
+            telemetry.dropped(DropReason::ChannelFull, 2);
+        }
+    });
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("WARN datagrams rejected: the text is UTF-16; set <encoding"), "{lines:?}");
+    assert!(lines[0].ends_with("reason=\"utf16\" datagrams=1"), "{lines:?}");
+    assert!(lines[1].contains("reason=\"channel_full\" datagrams=2"), "{lines:?}");
+    assert_eq!(telemetry.snapshot().rejected_for(RejectReason::Utf16), 10_000);
+    assert_eq!(telemetry.snapshot().dropped_for(DropReason::ChannelFull), 20_000);
+}
+
+#[test]
+fn what_a_backend_says_cannot_forge_a_line() {
+    let telemetry = Telemetry::default();
+    let hostile = format!("bad\r\n2026-01-01 ERROR all is lost\u{1b}[2J{}", "\u{200b}long ".repeat(1000));
+    let lines = lines_of(|| {
+        telemetry.refused(Signal::Logs, 3, &hostile);
+        telemetry.quarantined(Signal::Traces, 1, Code::InvalidArgument, &hostile);
+        telemetry.retrying(Signal::Logs, Code::Unavailable, &hostile, Duration::from_secs(2));
+        telemetry.parked(Signal::Metrics, Code::Unimplemented, &hostile);
+        telemetry.receive_failed(&io::Error::other(hostile.clone()));
+    });
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+    for line in lines {
+        assert!(line.len() < 600, "{line}");
+        assert!(line.chars().all(|character| !character.is_control() && character != '\u{200b}'), "{line}");
+    }
+}
+
+#[test]
+fn a_recovered_signal_is_told_once() {
+    let telemetry = Telemetry::default();
+    let lines = lines_of(|| {
+        telemetry.delivering(Signal::Logs);
+        telemetry.retrying(Signal::Logs, Code::Unavailable, "", Duration::from_secs(1));
+        telemetry.retrying(Signal::Logs, Code::Unavailable, "", Duration::from_secs(2));
+        telemetry.delivering(Signal::Traces);
+        telemetry.delivering(Signal::Logs);
+        telemetry.delivering(Signal::Logs);
+    });
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines[0].contains("Unavailable; next try in 1.0 s"), "{lines:#?}");
+    assert!(lines[1].starts_with("INFO delivering again after") && lines[1].ends_with("signal=logs"), "{lines:#?}");
+}
+
+#[test]
+fn a_small_receive_buffer_is_a_warning() {
+    let telemetry = Telemetry::default();
+    let lines = lines_of(|| {
+        telemetry.receive_buffer(16 << 20, 208 << 10);
+        telemetry.receive_buffer(16 << 20, 32 << 20);
+    });
+    assert!(lines[0].starts_with("WARN") && lines[0].contains("rmem_max"), "{lines:#?}");
+    assert!(lines[1].starts_with("INFO"), "{lines:#?}");
+}
+
+#[test]
+fn a_level_that_is_no_directive_is_an_error() {
+    let error = init_log("sense_otel=loud").expect_err("no such level");
+    assert!(matches!(error, LogError::Level(_)), "{error}");
+}
