@@ -1,3 +1,7 @@
 //! The binary: hands the command line to [`sense_otel::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sense_otel::cli::main()
+}

@@ -34,6 +34,8 @@ pub(super) struct Counters {
     pub(super) dropped: [Counter; DropReason::ALL.len()],
     pub(super) kernel_dropped: Counter,
     pub(super) receive_failures: Counter,
+    pub(super) sessions_ended: Counter,
+    pub(super) connections_ended: Counter,
     pub(super) signals: [SignalCounters; 3],
 }
 
@@ -112,8 +114,11 @@ impl Counters {
             dropped: self.dropped.each_ref().map(Counter::value),
             kernel_dropped: self.kernel_dropped.value(),
             receive_failures: self.receive_failures.value(),
+            sessions_ended: self.sessions_ended.value(),
+            connections_ended: self.connections_ended.value(),
             signals: self.signals.each_ref().map(SignalCounters::counts),
             nodes: nodes.counts(),
+            active: nodes.active(),
             received: 0,
         };
         Snapshot { received: self.received.value(), ..outcomes }

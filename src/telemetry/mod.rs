@@ -14,7 +14,7 @@ mod counters;
 mod lines;
 mod log;
 mod snapshot;
-mod text;
+pub(crate) mod text;
 mod throttle;
 
 use std::io;
@@ -227,6 +227,7 @@ impl Telemetry {
 
     /// A session ended after `duration`, all its segments together.
     pub fn session_ended(&self, node: &str, reason: &'static str, duration: Duration) {
+        self.inner.counters.sessions_ended.add(1);
         if let Some(durations) = self.inner.durations.get() {
             durations.session_ended(&self.inner.nodes.node(node).0.node, reason, duration);
         }
@@ -234,6 +235,7 @@ impl Telemetry {
 
     /// A connection ended after `duration`, all its parts together.
     pub fn connection_ended(&self, node: &str, virtual_proxy: Option<&str>, reason: &'static str, duration: Duration) {
+        self.inner.counters.connections_ended.add(1);
         if let Some(durations) = self.inner.durations.get() {
             durations.connection_ended(&self.inner.nodes.node(node).0.node, virtual_proxy, reason, duration);
         }

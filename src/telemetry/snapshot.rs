@@ -3,7 +3,7 @@
 use crate::event::{Action, RejectReason};
 use crate::signal::Signal;
 
-use super::DropReason;
+use super::{DropReason, NodeActivity};
 
 /// Every counter of this process life, read at one moment.
 ///
@@ -29,10 +29,16 @@ pub struct Snapshot {
     pub kernel_dropped: u64,
     /// Reads from a socket that failed.
     pub receive_failures: u64,
+    /// Sessions that ended, observed or inferred, each once.
+    pub sessions_ended: u64,
+    /// Connections that ended, observed or inferred, each once.
+    pub connections_ended: u64,
     /// What became of the items of each signal, in the order logs, traces, metrics; see [`Snapshot::signal`].
     pub signals: [SignalCounts; 3],
     /// Counts per node, sorted by name; nodes beyond the limit are summed up under [`super::OTHER`].
     pub nodes: Vec<NodeCounts>,
+    /// What was open on each node when the pipeline said so last.
+    pub active: Vec<NodeActivity>,
 }
 
 /// What became of log records, spans or metric data points.

@@ -1,11 +1,11 @@
 //! Text from outside, fit for one log line.
 
 /// Longest foreign text in a log line, in bytes.
-pub(super) const FOREIGN_TEXT_MAX: usize = 256;
+pub(crate) const FOREIGN_TEXT_MAX: usize = 256;
 
 /// `text` without characters that could forge a line, move a cursor or turn the reading direction, cut to
 /// [`FOREIGN_TEXT_MAX`] bytes on a character boundary. White space of any kind becomes one space.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::new();
     for character in text.chars() {
         if character.is_whitespace() {
