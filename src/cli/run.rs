@@ -1,19 +1,16 @@
 //! `sense-otel run`: the main job.
 
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use thiserror::Error;
-use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use crate::pipeline;
-use crate::telemetry::{LogError, Telemetry, init_log};
+use crate::telemetry::{LogError, init_log};
 
 use super::report;
-use super::seam::{self, NotJoined};
+use super::seam::{StartError, load_config, start};
 use super::stop::StopRequests;
 
 const EXAMPLES: &str = "\
@@ -39,54 +36,56 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Error)]
 enum RunError {
     #[error("the configuration cannot be used")]
-    Config(#[source] NotJoined),
+    Config(#[source] StartError),
     #[error("cannot set up the log")]
     Log(#[from] LogError),
-    #[error("cannot start the runtime")]
-    Runtime(#[source] io::Error),
-    #[error("the pipeline failed")]
-    Pipeline(#[source] NotJoined),
+    #[error("cannot listen for the wish to stop")]
+    Requests(#[source] io::Error),
+    #[error("cannot start")]
+    Start(#[source] StartError),
+    #[error("a part of the receiver ended before its time; the log above says more")]
+    Ended,
 }
 
 /// Runs until asked to stop.
 pub(crate) fn run(args: &RunArgs) -> ExitCode {
     match receive(args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&error as &dyn Error),
+        Err(error) => report(&error),
     }
 }
 
 fn receive(args: &RunArgs) -> Result<(), RunError> {
-    let config = seam::load_config(args.config.as_deref()).map_err(RunError::Config)?;
+    let config = load_config(args.config.as_deref()).map_err(RunError::Config)?;
     init_log(&config.telemetry.level)?;
     warn!(
         "THE OUTBOX IS IN MEMORY: what the backend has not taken, and every open session, is lost when this process \
          ends"
     );
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?;
-    runtime.block_on(until_stopped(config))
-}
-
-async fn until_stopped(config: pipeline::Config) -> Result<(), RunError> {
-    let mut requests = StopRequests::listen().map_err(RunError::Runtime)?;
-    let (stop, stopped) = oneshot::channel();
-    let (bound, address) = oneshot::channel();
-    let pipeline = seam::run_pipeline(config, Telemetry::default(), bound, async {
-        // The sender lives until the second request, after which nothing waits any more.
-        let _ = stopped.await;
-    });
-    let watch = async {
-        if let Ok(address) = address.await {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Requests)?;
+    runtime.block_on(async {
+        // Before the first thread starts, so that no early signal ends us half way.
+        let mut requests = StopRequests::listen().map_err(RunError::Requests)?;
+        let running = start(config).map_err(RunError::Start)?;
+        for address in running.local_addresses() {
             info!(%address, "listening (UDP)");
         }
-        requests.next().await;
+        let asked = tokio::select! {
+            () = requests.next() => true,
+            () = running.ended() => false,
+        };
         info!("stopping; ask again to exit at once");
-        let _ = stop.send(());
-        requests.next().await;
-    };
-    tokio::select! {
-        result = pipeline => result.map_err(RunError::Pipeline),
-        // Threads of the pipeline may be in the middle of a wait that nobody wants to sit through.
-        () = watch => std::process::exit(1),
-    }
+        // Stopping waits for threads, and the second request must not.
+        let summary = tokio::select! {
+            summary = tokio::task::spawn_blocking(move || running.stop()) => summary.map_err(|_| RunError::Ended)?,
+            () = requests.next() => std::process::exit(1),
+        };
+        info!(
+            open_sessions = summary.open_sessions,
+            logs_left = summary.logs_left,
+            spans_left = summary.spans_left,
+            "stopped"
+        );
+        if asked && summary.clean { Ok(()) } else { Err(RunError::Ended) }
+    })
 }

@@ -1,42 +1,71 @@
-//! PLACEHOLDER, to be dissolved when the parts are joined: the only places where the command line calls the
-//! configuration, the pipeline and the simulator.
+//! PLACEHOLDER, to be dissolved when the parts are joined: stands for what the command line calls of `config`,
+//! `pipeline` and `simulator`.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::SystemTime;
 
 use thiserror::Error;
-use tokio::sync::oneshot;
 
-use crate::pipeline;
+use crate::pipeline::Config;
 use crate::telemetry::Telemetry;
 use crate::time::Timestamp;
+
+use super::demo::site::Sending;
 
 /// Stands for the error types of configuration and pipeline.
 #[derive(Debug, Error)]
 #[error("the parts are not joined yet")]
-pub(super) struct NotJoined;
+pub(super) struct StartError;
+
+/// Stands for `pipeline::Running`.
+#[derive(Debug)]
+pub(super) struct Running {
+    telemetry: Telemetry,
+}
+
+/// Stands for `pipeline::Summary`.
+#[derive(Debug)]
+pub(super) struct Summary {
+    pub(super) open_sessions: usize,
+    pub(super) logs_left: u64,
+    pub(super) spans_left: u64,
+    pub(super) clean: bool,
+}
 
 /// The valid configuration of a file, or of the defaults. -> `config`
-pub(super) fn load_config(_file: Option<&Path>) -> Result<pipeline::Config, NotJoined> {
-    Err(NotJoined)
+pub(super) fn load_config(_file: Option<&Path>) -> Result<Config, StartError> {
+    Err(StartError)
 }
 
-/// Runs until `stop`, then drains. Tells `bound` where it listens. -> `pipeline::run`
-pub(super) async fn run_pipeline(
-    _config: pipeline::Config,
-    _telemetry: Telemetry,
-    _bound: oneshot::Sender<SocketAddr>,
-    _stop: impl Future<Output = ()>,
-) -> Result<(), NotJoined> {
-    Err(NotJoined)
+/// Stands for `pipeline::start`.
+pub(super) fn start(_config: Config) -> Result<Running, StartError> {
+    Err(StartError)
 }
 
-/// A working day of at least `sessions` sessions from `day_begins` on, in the order of time. -> `simulator`
-pub(super) fn working_day(
-    _seed: u64,
-    _sessions: u64,
-    _day_begins: Timestamp,
-) -> impl Iterator<Item = (Timestamp, Vec<u8>)> + Send {
+/// Stands for `pipeline::clock::wall`.
+pub(super) fn wall() -> Timestamp {
+    Timestamp::EPOCH + SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+impl Running {
+    pub(super) fn local_addresses(&self) -> &[SocketAddr] {
+        &[]
+    }
+
+    pub(super) const fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    pub(super) async fn ended(&self) {}
+
+    pub(super) fn stop(self) -> Summary {
+        drop(self);
+        Summary { open_sessions: 0, logs_left: 0, spans_left: 0, clean: true }
+    }
+}
+
+/// A working day of `users` users from `day_begins` on. -> `simulator::Simulator`
+pub(super) fn working_day(_seed: u64, _users: usize, _day_begins: Timestamp) -> impl Iterator<Item = Sending> + Send {
     std::iter::empty()
 }

@@ -64,6 +64,7 @@ pub(super) struct NodeCounters {
     pub(super) events: [Counter; Action::ALL.len()],
     pub(super) gaps: Counter,
     pub(super) missing: Counter,
+    pub(super) restarts: Counter,
 }
 
 impl Counter {
@@ -145,6 +146,7 @@ impl NodeCounters {
             events: Default::default(),
             gaps: Counter::default(),
             missing: Counter::default(),
+            restarts: Counter::default(),
         }
     }
 
@@ -159,6 +161,7 @@ impl NodeCounters {
             events: self.events.each_ref().map(Counter::value),
             gaps: self.gaps.value(),
             missing: self.missing.value(),
+            restarts: self.restarts.value(),
         }
     }
 }

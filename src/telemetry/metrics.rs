@@ -245,7 +245,8 @@ fn observe_nodes(meter: &Meter, telemetry: &Telemetry) {
         })
         .build();
     type Part = fn(&NodeCounters) -> u64;
-    let parts: [(&'static str, &'static str, &'static str, Part); 2] = [
+    let parts: [(&'static str, &'static str, &'static str, Part); 3] = [
+        ("qlik.sense.node.restarts", "{restart}", "Restarts of the proxy service.", |node| node.restarts.value()),
         ("sense_otel.receiver.gaps", "{gap}", "Gaps in a node's sequence.", |node| node.gaps.value()),
         ("sense_otel.receiver.gap.events", "{event}", "Events missing in those gaps.", |node| node.missing.value()),
     ];

@@ -17,7 +17,9 @@ mod snapshot;
 pub(crate) mod text;
 mod throttle;
 
+use std::error::Error;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -218,6 +220,23 @@ impl Telemetry {
         self.inner.lines.say(Line::Gap, missing, &counters.node);
     }
 
+    /// A node's counter began again: its proxy service was restarted.
+    pub fn restarted(&self, node: &str) {
+        let (counters, _) = self.inner.nodes.node(node);
+        counters.restarts.add(1);
+        info!(node = counters.node, "the proxy service of this node was restarted");
+    }
+
+    /// The file of app names was read.
+    pub fn app_names(&self, names: usize) {
+        info!(names, "app names read");
+    }
+
+    /// The file of app names cannot be used; the names of before stay.
+    pub fn app_names_failed(&self, file: &Path, error: &dyn Error) {
+        warn!(file = %file.display(), reason = text::one_line(&chain(error)), "the file of app names cannot be used");
+    }
+
     /// What is open on each node at this moment: every node, once. To be called about once a second, which is also when
     /// log lines that were held back get written.
     pub fn set_active(&self, activity: Vec<NodeActivity>) {
@@ -324,6 +343,18 @@ impl Telemetry {
     pub fn snapshot(&self) -> Snapshot {
         self.inner.counters.snapshot(&self.inner.nodes)
     }
+}
+
+/// An error with all its causes.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 /// A gRPC status in one piece of a line; the message was written by the other side.

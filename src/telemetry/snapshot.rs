@@ -67,6 +67,8 @@ pub struct NodeCounts {
     pub gaps: u64,
     /// Events missing in those gaps.
     pub missing: u64,
+    /// How often the node's counter began again, because its proxy service was restarted.
+    pub restarts: u64,
 }
 
 /// Both sides of one equation of the accounting.

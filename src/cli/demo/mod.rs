@@ -1,7 +1,7 @@
 //! The main job on an embedded default: a simulated site, the real receiver, and something to look at.
 //!
 //! ```text
-//!  site thread ──UDP──> pipeline thread ──gRPC──> sink thread ──channel──> main thread: the show
+//!  site thread ──UDP──> the pipeline's threads ──gRPC──> sink thread ──channel──> main thread: the show
 //! ```
 //!
 //! Nothing is short-cut: the datagrams cross a socket, and what is shown was decoded from OTLP requests.
@@ -10,32 +10,31 @@ mod gathering;
 mod screen;
 mod show;
 mod sink;
-mod site;
+pub(in crate::cli) mod site;
 mod waterfall;
 
 use std::io;
-use std::net::SocketAddr;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use http::Uri;
 use jiff::tz::TimeZone;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::signal::Signal;
 use crate::telemetry::{LogError, Telemetry, init_log};
-use crate::time::Timestamp;
 use crate::{exporter, pipeline, processor, receiver, store, telemetry};
 
 use super::report;
-use super::seam::{self, NotJoined};
+use super::seam::{Running, StartError, Summary, start, wall, working_day};
 use super::stop::StopRequests;
 
 use screen::Screen;
-use show::{Show, Summary};
+use show::{Left, Show};
 use sink::{Received, Sink};
 use site::Pace;
 
@@ -79,19 +78,23 @@ enum DemoError {
     Log(#[from] LogError),
     #[error("cannot write to the standard output")]
     Output(#[source] io::Error),
-    #[error("cannot start a thread, a runtime or a server of this demo")]
+    #[error("cannot start a runtime or a server of this demo")]
     Start(#[source] io::Error),
+    #[error("cannot start the receiver")]
+    Pipeline(#[from] StartError),
     #[error("the simulated site cannot send")]
     Site(#[source] io::Error),
-    #[error("the pipeline failed")]
-    Pipeline(#[from] NotJoined),
+    #[error("a part of the receiver ended before its time; the log above says more")]
+    Ended,
 }
 
 const DAY: Duration = Duration::from_secs(8 * 3600);
+/// Users of the site where nobody asks for many sessions: few enough to read along.
+const USERS_MIN: u64 = 20;
 /// Items on their way from the sink to the screen.
 const CHANNEL_ITEMS: usize = 4096;
 const TICK: Duration = Duration::from_millis(100);
-/// How long the receiver gets for the last datagrams, and sessions for their last spans.
+/// How long the last events of the day may take from the site to the screen.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Shows the demo.
@@ -105,166 +108,139 @@ pub(crate) fn run(args: &DemoArgs) -> ExitCode {
     }
 }
 
-fn demo(args: &DemoArgs) -> Result<Summary, DemoError> {
+fn demo(args: &DemoArgs) -> Result<show::Summary, DemoError> {
     init_log("warn")?;
     let (items, received) = mpsc::channel(CHANNEL_ITEMS);
-    let sink = if args.otlp.is_none() { Some(Sink::start(items).map_err(DemoError::Start)?) } else { None };
-    let endpoint = match (&args.otlp, &sink) {
-        (None, Some(sink)) => format!("http://{}", sink.address).parse().unwrap_or_default(),
-        (otlp, _) => otlp.clone().unwrap_or_default(),
+    let (endpoint, sink) = match &args.otlp {
+        Some(endpoint) => (endpoint.clone(), None),
+        None => {
+            let sink = Sink::start(items).map_err(DemoError::Start)?;
+            (sink.endpoint(), Some(sink))
+        }
     };
     let mut show = Show::new(Screen::stdout(), TimeZone::system(), args.sessions.filter(|_| sink.is_some()));
     announce(&mut show, args).map_err(DemoError::Output)?;
 
-    let telemetry = Telemetry::default();
-    let (stop, stopped) = oneshot::channel();
-    let (bound, address) = oneshot::channel();
-    let (ended, end) = oneshot::channel();
-    let config = config(endpoint, args.speed);
-    let pipeline_telemetry = telemetry.clone();
-    let has_sink = sink.is_some();
-    let pipeline = thread::Builder::new().name("demo-pipeline".into());
-    let pipeline = pipeline.spawn(move || {
-        let result = run_pipeline(config, pipeline_telemetry, bound, stopped);
-        // The sink outlives the pipeline, which drains into it.
-        if let Some(sink) = sink {
-            sink.stop();
-        }
-        let _ = ended.send(());
-        result
-    });
-    let pipeline = pipeline.map_err(DemoError::Start)?;
-    let Ok(address) = address.blocking_recv() else {
-        // The pipeline ended before it listened; its own error says why.
-        pipeline.join().unwrap_or(Ok(()))?;
-        return Err(DemoError::Start(io::Error::other("the pipeline did not start")));
-    };
-
-    let day_begins = now().before(DAY) + DAY / args.speed;
-    let pace = Pace { day_begins, began: Instant::now(), speed: args.speed };
+    let running = start(config(endpoint, args.speed))?;
+    let address = running.local_addresses().first().copied().ok_or(DemoError::Ended)?;
+    let pace = Pace { day_begins: wall().before(DAY) + DAY / args.speed, began: Instant::now(), speed: args.speed };
     let site = site::Progress::default();
-    let stage = Stage { telemetry: &telemetry, site: &site, pace, sessions: args.sessions, has_sink };
-    let sent = thread::scope(|scope| {
-        let day = seam::working_day(args.seed, args.sessions.unwrap_or(0), day_begins);
+    let stage = Stage { pace, site: &site, telemetry: running.telemetry().clone(), sessions: args.sessions, received };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DemoError::Start)?;
+
+    let has_sink = sink.is_some();
+    let (telemetry, summary) = thread::scope(|scope| {
+        let users = args.sessions.unwrap_or(0).max(USERS_MIN);
+        let day = working_day(args.seed, usize::try_from(users).unwrap_or(usize::MAX), pace.day_begins);
         let sender = scope.spawn(|| site::run(day, address, pace, &site));
-        let shown = stage.show(&mut show, received, stop, end);
-        site.stop();
-        shown?;
-        sender.join().unwrap_or(Ok(())).map_err(DemoError::Site)
-    });
-    pipeline.join().unwrap_or(Ok(()))?;
-    sent?;
-    show.finish(site.sent(), &telemetry.snapshot(), has_sink).map_err(DemoError::Output)
+        let (telemetry, summary) = runtime.block_on(stage.play(&mut show, running, sink))?;
+        sender.join().unwrap_or(Ok(())).map_err(DemoError::Site)?;
+        Ok::<_, DemoError>((telemetry, summary))
+    })?;
+    if !summary.clean {
+        return Err(DemoError::Ended);
+    }
+    let left = Left { open_sessions: summary.open_sessions, items: summary.logs_left + summary.spans_left };
+    show.finish(site.sent(), &telemetry.snapshot(), left, has_sink).map_err(DemoError::Output)
 }
 
 /// What the main thread looks at while the show goes on.
 struct Stage<'a> {
-    telemetry: &'a Telemetry,
-    site: &'a site::Progress,
     pace: Pace,
+    site: &'a site::Progress,
+    telemetry: Telemetry,
     sessions: Option<u64>,
-    has_sink: bool,
+    received: mpsc::Receiver<Received>,
 }
 
 impl Stage<'_> {
-    /// Shows what arrives until the pipeline has ended; asks it to when enough was shown.
-    fn show<W: io::Write>(
-        &self,
+    /// Shows what arrives until there was enough, then while the pipeline stops.
+    async fn play<W: io::Write>(
+        mut self,
         show: &mut Show<W>,
-        received: mpsc::Receiver<Received>,
-        stop: oneshot::Sender<()>,
-        end: oneshot::Receiver<()>,
-    ) -> Result<(), DemoError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DemoError::Start)?;
-        runtime.block_on(async {
-            let requests = StopRequests::listen().map_err(DemoError::Start)?;
-            self.play(show, received, stop, end, requests).await.map_err(DemoError::Output)
-        })
+        running: Running,
+        sink: Option<Sink>,
+    ) -> Result<(Telemetry, Summary), DemoError> {
+        let mut requests = StopRequests::listen().map_err(DemoError::Start)?;
+        let shown = self.watch(show, &running, &mut requests, sink.is_some()).await;
+        self.site.stop();
+        // Stopping waits for threads, while what they still send has to be read here.
+        let stopped = tokio::task::spawn_blocking(move || {
+            let summary = running.stop();
+            if let Some(sink) = sink {
+                sink.stop();
+            }
+            summary
+        });
+        let mut stopped = pin!(stopped);
+        let summary = loop {
+            tokio::select! {
+                Some(item) = self.received.recv() => show.arrived(self.now(), item).map_err(DemoError::Output)?,
+                summary = &mut stopped => break summary.map_err(|_| DemoError::Ended)?,
+                // Whoever asks twice does not want to wait.
+                () = requests.next() => std::process::exit(1),
+            }
+        };
+        while let Ok(item) = self.received.try_recv() {
+            show.arrived(self.now(), item).map_err(DemoError::Output)?;
+        }
+        show.draw_finished(Duration::MAX).map_err(DemoError::Output)?;
+        shown.map_err(DemoError::Output)?;
+        Ok((self.telemetry, summary))
     }
 
-    async fn play<W: io::Write>(
-        &self,
+    /// Shows what arrives until enough sessions were shown, the day is over, or somebody asks for the end.
+    async fn watch<W: io::Write>(
+        &mut self,
         show: &mut Show<W>,
-        mut received: mpsc::Receiver<Received>,
-        stop: oneshot::Sender<()>,
-        mut end: oneshot::Receiver<()>,
-        mut requests: StopRequests,
+        running: &Running,
+        requests: &mut StopRequests,
+        has_sink: bool,
     ) -> io::Result<()> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut stop = Some(stop);
-        let mut is_stopping = false;
-        let mut is_quiet_since = None;
+        let mut ended = pin!(running.ended());
+        let mut over_since = None;
         loop {
             tokio::select! {
-                Some(item) = received.recv() => show.arrived(self.pace.began.elapsed(), item)?,
-                _ = &mut end => break,
-                () = requests.next() => {
-                    if is_stopping {
-                        // The second request: whoever asks twice does not want to wait.
-                        std::process::exit(1);
-                    }
-                    is_stopping = true;
-                }
+                Some(item) = self.received.recv() => show.arrived(self.now(), item)?,
+                () = &mut ended => return Ok(()),
+                () = requests.next() => return Ok(()),
                 _ = tick.tick() => {
-                    show.draw_finished(self.pace.began.elapsed())?;
+                    show.draw_finished(self.now())?;
                     let snapshot = self.telemetry.snapshot();
                     show.progress(self.pace.simulated(), &snapshot)?;
-                    let is_enough = if self.has_sink {
-                        show.is_complete()
-                    } else {
-                        self.sessions.is_some_and(|sessions| snapshot.sessions_ended >= sessions)
+                    let is_enough = match self.sessions {
+                        None => false,
+                        Some(_) if has_sink => show.is_complete(),
+                        Some(sessions) => snapshot.sessions_ended >= sessions,
                     };
-                    is_stopping |= is_enough;
-                    if is_stopping {
-                        self.site.stop();
-                    }
-                    // Datagrams that are still in the socket's buffer would look like lost ones.
-                    let is_read = snapshot.received >= self.site.sent();
-                    let quiet_since = *is_quiet_since.get_or_insert_with(Instant::now);
-                    if !self.site.is_over() {
-                        is_quiet_since = None;
-                    } else if (is_stopping && is_read) || quiet_since.elapsed() > LAST_PATIENCE {
-                        // The receiver of this may have gone already, with its pipeline.
-                        let _ = stop.take().map(|stop| stop.send(()));
+                    let is_over = self.site.is_over()
+                        && over_since.get_or_insert_with(Instant::now).elapsed() >= LAST_PATIENCE;
+                    if is_enough || is_over {
+                        return Ok(());
                     }
                 }
             }
         }
-        while let Ok(item) = received.try_recv() {
-            show.arrived(self.pace.began.elapsed(), item)?;
-        }
-        show.draw_finished(Duration::MAX)
+    }
+
+    fn now(&self) -> Duration {
+        self.pace.began.elapsed()
     }
 }
 
 fn announce<W: io::Write>(show: &mut Show<W>, args: &DemoArgs) -> io::Result<()> {
-    let minute = (DAY / args.speed).as_secs();
-    show.text(&format!(
-        "A simulated Qlik Sense site: a working day of 8 hours in {minute} seconds ({} times as fast as life).",
+    let seconds = (DAY / args.speed).as_secs();
+    let time = format!(
+        "A simulated Qlik Sense site: a working day of 8 hours in {seconds} seconds ({} times as fast as life).",
         args.speed
-    ))?;
-    match &args.otlp {
-        None => show.text("Its events go over UDP to the receiver, and over OTLP/gRPC to what you see here."),
-        Some(otlp) => show.text(&format!("Its events go over UDP to the receiver, and over OTLP/gRPC to {otlp}.")),
-    }?;
-    show.text("")
-}
-
-/// The pipeline on a runtime of its own, until `stopped`.
-fn run_pipeline(
-    config: pipeline::Config,
-    telemetry: Telemetry,
-    bound: oneshot::Sender<SocketAddr>,
-    stopped: oneshot::Receiver<()>,
-) -> Result<(), DemoError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DemoError::Start)?;
-    let stop = async {
-        // A show that is gone without a word wants the pipeline to stop, too.
-        let _ = stopped.await;
+    );
+    let way = match &args.otlp {
+        None => "Its events go over UDP to the receiver, and over OTLP/gRPC to what you see here.".to_owned(),
+        Some(otlp) => format!("Its events go over UDP to the receiver, and over OTLP/gRPC to {otlp}."),
     };
-    runtime.block_on(seam::run_pipeline(config, telemetry, bound, stop))?;
-    Ok(())
+    show.paragraph(&[&time, &way])
 }
 
 /// The defaults, but for a socket on a free port of this machine only, and for times: what is waited for passes as
@@ -311,9 +287,4 @@ fn config(endpoint: Uri, speed: u32) -> pipeline::Config {
         telemetry: telemetry::Config { level: "warn".into(), metrics_interval: Duration::from_secs(5) },
         app_names_file: None,
     }
-}
-
-fn now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::EPOCH + since_epoch
 }

@@ -17,6 +17,7 @@ pub(super) struct Screen<W: Write> {
     pub(super) drawing: Drawing,
     progress: String,
     is_progress_shown: bool,
+    is_after_gap: bool,
 }
 
 /// Columns where nothing tells the width.
@@ -36,12 +37,13 @@ impl Screen<AutoStream<io::Stdout>> {
 
 impl<W: Write> Screen<W> {
     pub(super) const fn new(out: W, is_terminal: bool, drawing: Drawing) -> Self {
-        Self { out, is_terminal, drawing, progress: String::new(), is_progress_shown: false }
+        Self { out, is_terminal, drawing, progress: String::new(), is_progress_shown: false, is_after_gap: true }
     }
 
     /// Writes a line that stays.
     pub(super) fn line(&mut self, line: &Line) -> io::Result<()> {
         self.take_progress_back()?;
+        self.is_after_gap = false;
         for (role, text) in line {
             let style = style(*role);
             write!(self.out, "{style}{text}{style:#}")?;
@@ -52,6 +54,15 @@ impl<W: Write> Screen<W> {
     /// Writes a line of plain text that stays.
     pub(super) fn text(&mut self, text: &str) -> io::Result<()> {
         self.line(&vec![(Role::Plain, text.to_owned())])
+    }
+
+    /// Writes one blank line, unless there is one already.
+    pub(super) fn gap(&mut self) -> io::Result<()> {
+        if !self.is_after_gap {
+            self.line(&Line::new())?;
+            self.is_after_gap = true;
+        }
+        Ok(())
     }
 
     /// Shows `progress` below everything else, or nothing if this is no terminal.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::signal::Signal;
-use crate::telemetry::{SignalCounts, Snapshot};
+use crate::telemetry::Snapshot;
 use crate::time::Timestamp;
 
 use super::gathering::Gathering;
@@ -38,14 +38,24 @@ pub(super) struct Summary {
     pub(super) lost: u64,
 }
 
+/// What the pipeline left behind when it stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Sessions that had not ended.
+    pub(super) open_sessions: usize,
+    /// Log records and spans that were not taken any more.
+    pub(super) items: u64,
+}
+
 impl<W: Write> Show<W> {
     pub(super) fn new(screen: Screen<W>, time_zone: TimeZone, sessions_max: Option<u64>) -> Self {
         Self { screen, time_zone, gathering: Gathering::default(), sessions_max, sessions_shown: 0, records: 0 }
     }
 
-    /// Writes a line that stays.
-    pub(super) fn text(&mut self, text: &str) -> io::Result<()> {
-        self.screen.text(text)
+    /// Writes a paragraph that stays.
+    pub(super) fn paragraph(&mut self, lines: &[&str]) -> io::Result<()> {
+        lines.iter().try_for_each(|line| self.screen.text(line))?;
+        self.screen.gap()
     }
 
     /// Something arrived at the sink, `now` after the start.
@@ -73,11 +83,11 @@ impl<W: Write> Show<W> {
             self.sessions_shown += 1;
             let drawing = self.screen.drawing;
             let waterfall = lines(&finished, drawing, |time| clock(time, &self.time_zone, "%H:%M"));
-            self.screen.text("")?;
+            self.screen.gap()?;
             for line in &waterfall {
                 self.screen.line(line)?;
             }
-            self.screen.text("")?;
+            self.screen.gap()?;
         }
         Ok(())
     }
@@ -102,22 +112,24 @@ impl<W: Write> Show<W> {
 
     /// The last numbers: as the sink saw them, or as the collector acknowledged them if there is no sink. `sent` is the
     /// number of datagrams that the simulated site sent.
-    pub(super) fn finish(mut self, sent: u64, snapshot: &Snapshot, has_sink: bool) -> io::Result<Summary> {
+    pub(super) fn finish(mut self, sent: u64, snapshot: &Snapshot, left: Left, has_sink: bool) -> io::Result<Summary> {
         self.screen.finish()?;
-        let summary = self.summary(sent, snapshot, has_sink);
+        self.screen.gap()?;
+        let summary = self.summary(sent, snapshot, left, has_sink);
         let Summary { sessions, connections, events, delivered, lost } = summary;
         self.screen.text(&format!(
-            "{sessions} sessions, {connections} connections, {events} events; {delivered} log records and spans \
-             delivered, {lost} lost"
+            "{sessions} sessions with {connections} connections finished, {} sessions still open.",
+            left.open_sessions
         ))?;
+        self.screen
+            .text(&format!("{events} events became {delivered} log records and spans; records lost: {lost}."))?;
         self.screen.finish()?;
         Ok(summary)
     }
 
-    fn summary(&self, sent: u64, snapshot: &Snapshot, has_sink: bool) -> Summary {
-        let signals = [Signal::Logs, Signal::Traces].map(|signal| snapshot.signal(signal));
-        let acknowledged: u64 = signals.iter().map(|counts| counts.acknowledged).sum();
-        let pending: u64 = signals.iter().map(SignalCounts::pending).sum();
+    fn summary(&self, sent: u64, snapshot: &Snapshot, left: Left, has_sink: bool) -> Summary {
+        let acknowledged: u64 =
+            [Signal::Logs, Signal::Traces].iter().map(|signal| snapshot.signal(*signal).acknowledged).sum();
         let (sessions, connections, unseen) = if has_sink {
             let seen = self.records + self.gathering.session_count + self.gathering.connection_count;
             (self.gathering.session_count, self.gathering.connection_count, acknowledged.saturating_sub(seen))
@@ -126,7 +138,7 @@ impl<W: Write> Show<W> {
         };
         let never_received = sent.saturating_sub(snapshot.received);
         // A datagram that never came is seen twice: here, and as a gap or a kernel drop.
-        let lost = snapshot.lost().max(never_received) + pending + unseen;
+        let lost = snapshot.lost().max(never_received) + left.items + unseen;
         Summary { sessions, connections, events: snapshot.accepted, delivered: acknowledged, lost }
     }
 

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 
+use http::Uri;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
@@ -66,8 +67,7 @@ pub(super) struct Span {
 /// The running server.
 #[derive(Debug)]
 pub(super) struct Sink {
-    /// Where it listens.
-    pub(super) address: SocketAddr,
+    address: SocketAddr,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
@@ -102,6 +102,13 @@ impl Sink {
             });
         })?;
         Ok(Self { address, stop, thread })
+    }
+
+    /// Where an exporter sends to.
+    pub(super) fn endpoint(&self) -> Uri {
+        let parts = Uri::builder().scheme("http").authority(self.address.to_string()).path_and_query("/");
+        // An address and a port always make an authority.
+        parts.build().unwrap_or_default()
     }
 
     /// Stops at once; the channel ends when its last item is read.

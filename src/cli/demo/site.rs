@@ -8,6 +8,16 @@ use std::time::{Duration, Instant};
 
 use crate::time::Timestamp;
 
+/// One datagram of the site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Sending {
+    /// Simulated time; never earlier than that of the one before.
+    pub(in crate::cli) at: Timestamp,
+    /// Which node sends it, from 0.
+    pub(in crate::cli) node: usize,
+    pub(in crate::cli) bytes: Vec<u8>,
+}
+
 /// How simulated time runs against ours.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -61,7 +71,7 @@ impl Progress {
 
 /// Sends every datagram when its time has come, until there are no more or `progress` says stop.
 pub(super) fn run(
-    datagrams: impl Iterator<Item = (Timestamp, Vec<u8>)>,
+    datagrams: impl Iterator<Item = Sending>,
     to: SocketAddr,
     pace: Pace,
     progress: &Progress,
@@ -72,13 +82,17 @@ pub(super) fn run(
 }
 
 fn send_all(
-    datagrams: impl Iterator<Item = (Timestamp, Vec<u8>)>,
+    datagrams: impl Iterator<Item = Sending>,
     to: SocketAddr,
     pace: Pace,
     progress: &Progress,
 ) -> io::Result<()> {
-    let socket = UdpSocket::bind("127.0.0.1:0")?;
-    for (at, datagram) in datagrams {
+    // Each node sends from a socket of its own, as each proxy does.
+    let mut sockets: Vec<UdpSocket> = Vec::new();
+    for Sending { at, node, bytes } in datagrams {
+        while sockets.len() <= node {
+            sockets.push(UdpSocket::bind("127.0.0.1:0")?);
+        }
         loop {
             if progress.is_stopped.load(Ordering::Acquire) {
                 return Ok(());
@@ -88,8 +102,10 @@ fn send_all(
                 wait => thread::sleep(wait.min(NAP)),
             }
         }
-        socket.send_to(&datagram, to)?;
-        progress.sent.fetch_add(1, Ordering::AcqRel);
+        if let Some(socket) = sockets.get(node) {
+            socket.send_to(&bytes, to)?;
+            progress.sent.fetch_add(1, Ordering::AcqRel);
+        }
     }
     Ok(())
 }
@@ -106,7 +122,8 @@ mod tests {
         let day_begins = Timestamp::from_nanos(1_000_000_000_000);
         let pace = Pace { day_begins, began: Instant::now(), speed: 36_000 };
         let hour = Duration::from_secs(3600);
-        let datagrams = [(day_begins, b"first".to_vec()), (day_begins + hour, b"an hour later".to_vec())];
+        let sending = |at, node, text: &str| Sending { at, node, bytes: text.as_bytes().to_vec() };
+        let datagrams = [sending(day_begins, 1, "first"), sending(day_begins + hour, 0, "an hour later")];
         let progress = Progress::default();
 
         run(datagrams.into_iter(), to, pace, &progress).expect("loopback takes datagrams");
@@ -128,7 +145,8 @@ mod tests {
         progress.stop();
         let evening = day_begins + Duration::from_secs(36_000);
         let to = SocketAddr::from(([127, 0, 0, 1], 9));
-        run([(evening, Vec::new())].into_iter(), to, pace, &progress).expect("nothing is sent");
+        run([Sending { at: evening, node: 0, bytes: Vec::new() }].into_iter(), to, pace, &progress)
+            .expect("nothing is sent");
         assert_eq!((progress.sent(), progress.is_over()), (0, true));
     }
 }

@@ -66,15 +66,17 @@ fn after_the_last_session_that_was_asked_for_nothing_is_drawn() {
     telemetry.acknowledged(Signal::Traces, 5);
     telemetry.produced(Signal::Logs, 1);
     telemetry.acknowledged(Signal::Logs, 1);
-    let summary = show.finish(6, &telemetry.snapshot(), true).expect("memory takes everything");
+    let summary = show
+        .finish(6, &telemetry.snapshot(), Left { open_sessions: 3, items: 0 }, true)
+        .expect("memory takes everything");
     assert_eq!(summary, Summary { sessions: 5, connections: 0, events: 6, delivered: 6, lost: 0 });
     let text = text(out);
     assert_eq!(text.matches(r"LAB\goran").count(), 2, "{text}");
     assert!(!text.contains("too late"), "{text}");
-    assert!(
-        text.ends_with("5 sessions, 0 connections, 6 events; 6 log records and spans delivered, 0 lost\n"),
-        "{text}"
-    );
+    let expected = "1h 0m\n\n5 sessions with 0 connections finished, 3 sessions still open.\n\
+                    6 events became 6 log records and spans; records lost: 0.\n";
+    assert!(text.ends_with(expected), "{text}");
+    assert!(!text.contains("\n\n\n"), "one blank line is enough: {text}");
 }
 
 #[test]
@@ -87,9 +89,10 @@ fn whatever_did_not_come_through_is_lost() {
     telemetry.acknowledged(Signal::Logs, 5);
 
     let mut out = Vec::new();
-    let summary = show(&mut out, None).finish(10, &telemetry.snapshot(), true).expect("memory takes everything");
+    let left = Left { open_sessions: 0, items: 3 };
+    let summary = show(&mut out, None).finish(10, &telemetry.snapshot(), left, true).expect("memory takes everything");
     assert_eq!(summary.lost, 2 + 3 + 5, "never received, never taken, taken but never seen");
     let mut out = Vec::new();
-    let summary = show(&mut out, None).finish(10, &telemetry.snapshot(), false).expect("memory takes everything");
+    let summary = show(&mut out, None).finish(10, &telemetry.snapshot(), left, false).expect("memory takes everything");
     assert_eq!(summary.lost, 2 + 3, "a collector does not show what it took");
 }

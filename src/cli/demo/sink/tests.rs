@@ -9,9 +9,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::*;
 
-async fn connect(address: SocketAddr) -> Channel {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-    endpoint.connect().await.expect("the sink listens")
+async fn connect(sink: &Sink) -> Channel {
+    Endpoint::from(sink.endpoint()).connect().await.expect("the sink listens")
 }
 
 fn value(value: any_value::Value) -> Option<AnyValue> {
@@ -68,7 +67,7 @@ fn trace_request() -> ExportTraceServiceRequest {
 async fn each_signal_arrives_in_either_compression() {
     let (items, mut received) = mpsc::channel(16);
     let sink = Sink::start(items).expect("a free port");
-    let channel = connect(sink.address).await;
+    let channel = connect(&sink).await;
     for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Zstd] {
         let mut logs = LogsServiceClient::new(channel.clone()).send_compressed(encoding);
         logs.export(logs_request()).await.expect("logs are taken");
@@ -98,7 +97,7 @@ async fn each_signal_arrives_in_either_compression() {
 async fn a_slow_reader_loses_nothing() {
     let (items, mut received) = mpsc::channel(1);
     let sink = Sink::start(items).expect("a free port");
-    let mut client = LogsServiceClient::new(connect(sink.address).await);
+    let mut client = LogsServiceClient::new(connect(&sink).await);
     let mut request = logs_request();
     let record = request.resource_logs[0].scope_logs[0].log_records[0].clone();
     request.resource_logs[0].scope_logs[0].log_records = vec![record; 100];

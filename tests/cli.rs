@@ -1,0 +1,170 @@
+//! The command line as a user meets it: the real binary, its texts and its exit codes.
+
+#![expect(clippy::expect_used, reason = "what a test's helper finds wrong fails the test")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::UdpSocket;
+use std::process::{Command, Output, Stdio};
+
+fn sense_otel(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sense-otel"));
+    command.args(arguments).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    sense_otel(arguments).output().expect("the binary runs")
+}
+
+fn decode(arguments: &[&str], input: &[u8]) -> Output {
+    let mut command = sense_otel(&[&["decode"], arguments].concat());
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    // The child reads to the end of its input before it ends, so that the pipe cannot break.
+    child.stdin.take().expect("a pipe").write_all(input).expect("the child reads");
+    child.wait_with_output().expect("the child ends")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("text")
+}
+
+#[test]
+fn help_names_every_command_and_the_exit_codes() {
+    let output = run(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = text(&output.stdout);
+    for command in ["run", "validate", "print-config", "demo", "simulate", "appender", "decode"] {
+        assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command} is missing:\n{help}");
+        let output = run(&[command, "--help"]);
+        assert_eq!(output.status.code(), Some(0), "{command} --help");
+        assert!(output.stderr.is_empty(), "{command} --help");
+    }
+    assert!(help.contains("Exit codes: 0 done, 1 failed"), "{help}");
+}
+
+#[test]
+fn version_is_that_of_the_package() {
+    let output = run(&["--version"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), concat!("sense-otel ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn a_mistake_on_the_command_line_is_exit_code_2_and_says_what_is_known() {
+    for arguments in [&["--frobnicate"][..], &["demo", "--sesions", "3"], &["demo", "--sessions", "0"], &["dcode"], &[]] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        assert!(text(&output.stderr).contains("Usage") || text(&output.stderr).contains("help"), "{arguments:?}");
+    }
+    assert!(text(&run(&["demo", "--sesions", "3"]).stderr).contains("--sessions"), "a suggestion");
+}
+
+#[test]
+fn an_error_is_told_once_with_its_causes() {
+    let output = run(&["decode", "/no/such/folder/datagrams.txt"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.starts_with("error: cannot read /no/such/folder/datagrams.txt: "), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+const STOCK: &str = "/qseow-proxy-connection/;pro2-win2;Open connection;LAB;testuser_3;AppAccess;\
+                     /app/a421f4a2-c311-4ef4-ba41-fe2e6a2b0d69?reloaduri=https://h/;connection Opened for session \
+                     UserAgent: 'Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/126.0.0.0 Safari/537.36'";
+
+const STOCK_EXPLAINED: &str = r"1: Open connection
+   format         stock (Butler SOS): no time, no sequence
+   node           pro2-win2
+   user           LAB\testuser_3
+   origin         AppAccess
+   app id         a421f4a2-c311-4ef4-ba41-fe2e6a2b0d69
+   path           /app/a421f4a2-c311-4ef4-ba41-fe2e6a2b0d69
+   browser        Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/126.0.0.0 Safari/537.36
+   absent         session id, result, app name, virtual proxy, client address, time, sequence, traceparent
+";
+
+const EXTENDED: &str = r"/sense-otel/1/\t4711\t2026-11-23T08:02:11.250Z\tpro2-win1\tc0dec04e-89e4-c115-54a0-5f188dac8ef4\tOpen connection\t0\tLAB\tgoran\tAppAccess\ta421f4a2-c311-4ef4-ba41-fe2e6a2b0d69\tSales Overview\t/ext/app/a421f4a2-c311-4ef4-ba41-fe2e6a2b0d69\tconnection Opened";
+
+const EXTENDED_EXPLAINED: &str = r"1: Open connection
+   format         extended (sense-otel appender)
+   node           pro2-win1
+   user           LAB\goran
+   session id     c0dec04e-89e4-c115-54a0-5f188dac8ef4
+   origin         AppAccess
+   app id         a421f4a2-c311-4ef4-ba41-fe2e6a2b0d69
+   app name       Sales Overview
+   path           /ext/app/a421f4a2-c311-4ef4-ba41-fe2e6a2b0d69
+   virtual proxy  ext
+   time           2026-11-23T08:02:11.25Z
+   sequence       4711
+   absent         result, browser, client address, traceparent
+";
+
+#[test]
+fn decode_explains_the_stock_format() {
+    let output = decode(&[], STOCK.as_bytes());
+    let expected = format!("{STOCK_EXPLAINED}\n1 datagrams: 1 understood, 0 rejected\n");
+    assert_eq!(text(&output.stdout), expected);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn decode_explains_the_extended_format_with_escapes() {
+    let output = decode(&["-"], EXTENDED.as_bytes());
+    let expected = format!("{EXTENDED_EXPLAINED}\n1 datagrams: 1 understood, 0 rejected\n");
+    assert_eq!(text(&output.stdout), expected);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn decode_reads_hexadecimal() {
+    let hex: Vec<String> = STOCK.bytes().map(|byte| format!("{byte:02X}")).collect();
+    let output = decode(&["--hex"], hex.join(" ").as_bytes());
+    assert!(text(&output.stdout).starts_with(STOCK_EXPLAINED), "{}", text(&output.stdout));
+}
+
+#[test]
+fn decode_says_why_not_and_fails() {
+    let input = "/qseow-proxy-connection/;pro2-win2;Open conn\n/unknown-message-type/;host1;Start session;A;b;c;d;e\n";
+    let output = decode(&[], input.as_bytes());
+    let expected = "\
+1: rejected, too_few_fields
+   why            fields are missing; the datagram was cut off on its way, or the pattern of the appender was changed
+   datagram       /qseow-proxy-connection/;pro2-win2;Open conn (44 bytes)
+
+2: rejected, unknown_type
+   why            the first field is no message type of ours; another appender or program sends to this port, or the pattern of the appender was changed; compare it with the output of `sense-otel appender`
+   datagram       /unknown-message-type/;host1;Start session;A;b;c;d;e (52 bytes)
+
+2 datagrams: 0 understood, 2 rejected
+";
+    assert_eq!(text(&output.stdout), expected);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn decode_listens() {
+    let mut child = sense_otel(&["decode", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map(|line| line.expect("a line"));
+    let first = lines.next().expect("the address");
+    let address = first.strip_prefix("listening at ").and_then(|rest| rest.split(' ').next()).expect("the address");
+    let sender = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    sender.send_to(STOCK.as_bytes(), address).expect("loopback takes datagrams");
+    let source = sender.local_addr().expect("a bound socket");
+
+    let explained: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    child.kill().expect("the child still listens");
+    child.wait().expect("the child ends");
+    let expected = STOCK_EXPLAINED.replacen("connection\n", &format!("connection from {source}\n"), 1);
+    assert_eq!(explained.join("\n") + "\n", expected);
+}
