@@ -169,6 +169,18 @@ impl Telemetry {
         self.inner.counters.receive_failures.add(1);
         self.inner.lines.say(Line::ReceiveFailed, 1, &text::one_line(&error.to_string()));
     }
+
+    /// Datagrams were dropped.
+    pub fn dropped(&self, _reason: DropReason, _datagrams: u64) {}
+
+    /// The kernel threw datagrams away.
+    pub fn kernel_dropped(&self, _datagrams: u64) {}
+
+    /// The receive buffer that was asked for, and the one that was granted.
+    pub fn receive_buffer(&self, _asked: usize, _effective: usize) {}
+
+    /// A read of the socket failed.
+    pub fn receive_failed(&self, _error: &std::io::Error) {}
 }
 
 /// Understanding.
