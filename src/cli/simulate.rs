@@ -1,28 +1,25 @@
 //! `sense-otel simulate`: a simulated Sense site that sends real datagrams, for load and for trying things out.
 
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
-use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use std::io::{self, BufWriter, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
 use super::appender::WireFormat;
-use crate::simulator::{Config, Emission, Faults, Pace, Simulator};
+use crate::simulator::{Config, Faults, Pace, Simulator};
 use crate::time::Timestamp;
 
+mod sender;
 mod truth;
 
-/// How often the progress line is written.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How soon an interrupt is seen.
-const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
+use sender::Sender;
 
 /// Send the events of a simulated Sense site by UDP
 #[derive(Debug, clap::Args)]
@@ -110,7 +107,6 @@ fn simulate(args: &SimulateArgs) -> Result<(), SimulateError> {
     let start = config.start;
     let mut simulator = Simulator::new(config);
     sender.send_all(&mut simulator, start, &interrupted);
-    sender.clear_progress();
     anstream::println!("{}", sender.summary());
     match &args.truth {
         Some(path) => write_truth(path, &simulator).map_err(|error| SimulateError::Truth { path: path.clone(), error }),
@@ -164,75 +160,6 @@ fn write_truth(path: &Path, simulator: &Simulator) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     serde_json::to_writer(&mut file, &truth::Document::new(simulator.truth()))?;
     file.flush()
-}
-
-/// A socket for each node, and what went through them.
-struct Sender {
-    target: SocketAddr,
-    sockets: Vec<UdpSocket>,
-    began: Instant,
-    sent: u64,
-    failed: u64,
-    progress: Option<Instant>,
-}
-
-impl Sender {
-    /// The sockets are not connected: a receiver that is not there is no business of a log4net appender's either.
-    fn new(target: SocketAddr, nodes: usize) -> io::Result<Self> {
-        let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let sockets = (0..nodes).map(|_| UdpSocket::bind(any)).collect::<io::Result<_>>()?;
-        let progress = io::stderr().is_terminal().then(Instant::now);
-        Ok(Self { target, sockets, began: Instant::now(), sent: 0, failed: 0, progress })
-    }
-
-    /// Sends every datagram at its time after `start`, which is now: those of one millisecond together.
-    fn send_all(&mut self, simulator: &mut Simulator, start: Timestamp, interrupted: &AtomicBool) {
-        self.began = Instant::now();
-        for emission in simulator {
-            let due = emission.at.since(start);
-            loop {
-                if interrupted.load(Ordering::Relaxed) {
-                    return;
-                }
-                let wait = due.saturating_sub(self.began.elapsed());
-                if wait.is_zero() {
-                    break;
-                }
-                self.show_progress();
-                thread::sleep(wait.min(INTERRUPT_INTERVAL));
-            }
-            self.send(&emission);
-        }
-    }
-
-    fn send(&mut self, emission: &Emission) {
-        let Some(socket) = self.sockets.get(emission.node) else { return };
-        match socket.send_to(&emission.bytes, self.target) {
-            Ok(_) => self.sent += 1,
-            Err(_) => self.failed += 1,
-        }
-    }
-
-    fn show_progress(&mut self) {
-        let Some(shown) = &mut self.progress else { return };
-        if shown.elapsed() >= PROGRESS_INTERVAL {
-            *shown = Instant::now();
-            anstream::eprint!("\r{}", self.summary());
-        }
-    }
-
-    fn clear_progress(&self) {
-        if self.progress.is_some() {
-            anstream::eprint!("\r\x1b[K");
-        }
-    }
-
-    fn summary(&self) -> String {
-        let seconds = self.began.elapsed().as_secs_f64();
-        let rate = self.sent as f64 / seconds.max(f64::MIN_POSITIVE);
-        let failed = if self.failed > 0 { format!(", {} failed", self.failed) } else { String::new() };
-        format!("sent {} datagrams to {} in {seconds:.1} s, {rate:.0}/s{failed}", self.sent, self.target)
-    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {

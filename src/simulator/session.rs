@@ -9,7 +9,7 @@ use super::site::{Identity, Site, hashed_guid, random_guid};
 use super::truth::{self, Event, Fate, Truth};
 use super::wire::{Record, encode_extended, encode_stock};
 use super::{Habits, chance};
-use crate::event::{Action, Format, Guid, TraceParent};
+use crate::event::{Action, Format, TraceParent};
 use crate::time::Timestamp;
 
 /// What Qlik writes where a field does not apply.
@@ -25,6 +25,8 @@ pub(super) struct Session {
     user_agent: &'static str,
     virtual_proxy: &'static str,
     client: IpAddr,
+    /// As Qlik writes addresses: an IPv4 address in its IPv6-mapped form.
+    client_text: String,
     start: u64,
     plan: Plan,
     /// Index into the plan's steps.
@@ -55,7 +57,7 @@ impl Session {
         };
         let node = node.unwrap_or(user.node);
         let host = site.nodes.get(node).map_or("", String::as_str);
-        let app = |number: &usize| site.apps.get(*number).map_or(Guid::from_bits(0), |(app, _)| *app);
+        let app = |number: &usize| site.apps.get(*number).map_or("", |app| &app.id_text);
         let contexts =
             plan.apps.iter().map(|number| context(rng, host, user.virtual_proxy, app(number), habits.traced)).collect();
         Some(Self {
@@ -66,6 +68,10 @@ impl Session {
             user_agent: user.user_agent,
             virtual_proxy: user.virtual_proxy,
             client: user.client,
+            client_text: match user.client {
+                IpAddr::V4(v4) => format!("::ffff:{v4}"),
+                IpAddr::V6(v6) => v6.to_string(),
+            },
             start,
             opened: vec![0; plan.apps.len()],
             plan,
@@ -86,7 +92,6 @@ impl Session {
     pub(super) fn datagram(&self, site: &Site, step: Step, format: Format, sequence: u32, time: Timestamp) -> Vec<u8> {
         let message = self.message(step);
         let app = self.app(step).and_then(|number| site.apps.get(number));
-        let app_id = app.map(|(app, _)| app.to_string());
         let refused_context;
         let context = match step {
             Step::Start | Step::Stop => NOT_AVAILABLE,
@@ -94,7 +99,7 @@ impl Session {
                 self.contexts.get(connection).map_or("", |(url, _)| url)
             }
             Step::Refused(_) => {
-                refused_context = format!("/app/{}", app_id.as_deref().unwrap_or_default());
+                refused_context = format!("/app/{}", app.map_or("", |app| &app.id_text));
                 &refused_context
             }
         };
@@ -107,8 +112,8 @@ impl Session {
             user_directory: Some(&self.directory),
             user_id: Some(&self.name),
             origin: Some(if is_connection { "AppAccess" } else { NOT_AVAILABLE }),
-            object_id: Some(app_id.as_deref().unwrap_or("0")),
-            object_name: Some(app.map_or(NOT_AVAILABLE, |(_, name)| name)),
+            object_id: Some(app.map_or("0", |app| &app.id_text)),
+            object_name: Some(app.map_or(NOT_AVAILABLE, |app| app.name)),
             context: Some(context),
             message: &message,
         };
@@ -176,9 +181,9 @@ impl Session {
 
     fn open(&self, site: &Site, connection: usize, open: Timestamp) -> Option<truth::Connection> {
         let (url, traceparent) = self.contexts.get(connection)?;
-        let (app, app_name) = *site.apps.get(*self.plan.apps.get(connection)?)?;
+        let app = site.apps.get(*self.plan.apps.get(connection)?)?;
         let path = url.split('?').next().unwrap_or_default().to_owned();
-        Some(truth::Connection { app, app_name, path, traceparent: *traceparent, open, close: None })
+        Some(truth::Connection { app: app.id, app_name: app.name, path, traceparent: *traceparent, open, close: None })
     }
 
     fn app(&self, step: Step) -> Option<usize> {
@@ -190,22 +195,21 @@ impl Session {
     }
 
     fn message(&self, step: Step) -> String {
-        let Self { id, directory, name, user_agent, .. } = self;
-        let client = match self.client {
-            IpAddr::V4(v4) => format!("::ffff:{v4}"),
-            IpAddr::V6(v6) => v6.to_string(),
-        };
+        let (id, client, agent) = (self.id.as_str(), self.client_text.as_str(), self.user_agent);
+        let (directory, name) = (self.directory.as_str(), self.name.as_str());
         match step {
-            Step::Start => format!("Start session for user {directory}\\{name}"),
-            Step::Stop => format!("Stop session for user {directory}\\{name}"),
+            Step::Start => ["Start session for user ", directory, "\\", name].concat(),
+            Step::Stop => ["Stop session for user ", directory, "\\", name].concat(),
             Step::Open(_) => {
-                format!("Proxy connection Opened for session '{id}' from '{client}'. UserAgent: '{user_agent}'")
+                ["Proxy connection Opened for session '", id, "' from '", client, "'. UserAgent: '", agent, "'"]
+                    .concat()
             }
             Step::Close(_) => {
-                format!("Proxy connection Closed for session '{id}' from '{client}'. UserAgent: '{user_agent}'")
+                ["Proxy connection Closed for session '", id, "' from '", client, "'. UserAgent: '", agent, "'"]
+                    .concat()
             }
             Step::Refused(_) => {
-                format!("Proxy connection Opened for session '{id}' was refused. UserAgent: '{user_agent}'")
+                ["Proxy connection Opened for session '", id, "' was refused. UserAgent: '", agent, "'"].concat()
             }
         }
     }
@@ -230,7 +234,7 @@ fn session_id(rng: &mut Rng) -> String {
 }
 
 /// The URL that a browser connects to, in the shapes that are known from real sites.
-fn context(rng: &mut Rng, host: &str, prefix: &str, app: Guid, traced: f64) -> (String, Option<TraceParent>) {
+fn context(rng: &mut Rng, host: &str, prefix: &str, app: &str, traced: f64) -> (String, Option<TraceParent>) {
     let slash_prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
     if chance(rng, traced) {
         let parent = random_traceparent(rng);

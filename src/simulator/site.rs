@@ -13,7 +13,15 @@ use crate::event::{Format, Guid};
 pub(super) struct Site {
     pub(super) nodes: Vec<String>,
     pub(super) users: Vec<User>,
-    pub(super) apps: Vec<(Guid, &'static str)>,
+    pub(super) apps: Vec<App>,
+}
+
+/// Something to look at.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) id: Guid,
+    pub(super) id_text: String,
+    pub(super) name: &'static str,
 }
 
 /// Somebody who uses it.
@@ -44,8 +52,14 @@ impl Site {
         Self {
             nodes: (1..=nodes).map(|number| format!("pro2-win{number}")).collect(),
             users: (0..config.users.max(1)).map(|number| User::new(rng, number, nodes, config.format)).collect(),
-            apps: APP_NAMES.iter().map(|name| (random_guid(rng), *name)).collect(),
+            apps: APP_NAMES.iter().map(|name| App::new(random_guid(rng), name)).collect(),
         }
+    }
+}
+
+impl App {
+    fn new(id: Guid, name: &'static str) -> Self {
+        Self { id, id_text: id.to_string(), name }
     }
 }
 
