@@ -248,7 +248,7 @@ fn a_full_channel_drops_whole_batches_and_counts_them() {
 fn what_the_kernel_drops_is_counted_exactly() {
     let config = Config { receive_buffer: 4096, ..config("127.0.0.1:0") };
     let bound = receiver::bind(&config).expect("a free port");
-    assert!(bound.receive_buffer() < 64 * 1024);
+    assert_eq!(bound.receive_buffer(), 4096);
     let sender = sender_to(bound.local_addresses()[0]);
     // Nobody reads yet: the buffer overflows.
     send_numbered(&sender, 0..1_000);
@@ -278,20 +278,24 @@ fn drops_without_a_later_datagram_are_counted_too() {
 
 #[test]
 fn it_stops_soon_whether_idle_or_stuck() {
-    let (_, _, idle) = Running::start(&config("127.0.0.1:0")).stop();
-    assert!(idle < Duration::from_millis(200), "{idle:?}");
-
-    let stuck_config = config("127.0.0.1:0");
-    let bound = receiver::bind(&stuck_config).expect("a free port");
-    let sender = sender_to(bound.local_addresses()[0]);
-    let running = Running::start_bound(bound, &stuck_config, 1);
-    for number in 0..10 {
-        send_numbered(&sender, number..number + 1);
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let (tally, _, stuck) = running.stop();
-    assert_eq!(tally.received, 10);
-    assert!(stuck < Duration::from_millis(200), "{stuck:?}");
+    let idle = || Running::start(&config("127.0.0.1:0")).stop().2;
+    let stuck = || {
+        let config = config("127.0.0.1:0");
+        let bound = receiver::bind(&config).expect("a free port");
+        let sender = sender_to(bound.local_addresses()[0]);
+        let running = Running::start_bound(bound, &config, 1);
+        for number in 0..10 {
+            send_numbered(&sender, number..number + 1);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let (tally, _, took) = running.stop();
+        assert_eq!((tally.received, tally.handed_over + tally.dropped), (10, 10));
+        took
+    };
+    // The best of three, because the machine may be busy with other things.
+    let idle = (0..3).map(|_| idle()).min().expect("three");
+    let stuck = (0..3).map(|_| stuck()).min().expect("three");
+    assert!(idle.max(stuck) < Duration::from_millis(200), "{idle:?} {stuck:?}");
 }
 
 #[test]

@@ -82,8 +82,7 @@ impl Bound {
         self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
     }
 
-    /// The smallest receive buffer granted, in bytes as the system counts them. Linux reports twice what was asked for:
-    /// the other half is for its own bookkeeping.
+    /// The smallest receive buffer granted, in bytes as they are asked for.
     #[must_use]
     pub fn receive_buffer(&self) -> usize {
         self.receive_buffer
@@ -173,7 +172,8 @@ fn open(address: SocketAddr, receive_buffer: usize) -> io::Result<(UdpSocket, us
     count_kernel_drops(&socket);
     socket.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
     socket.bind(&address.into())?;
-    let effective = socket.recv_buffer_size()?;
+    // Linux doubles what is asked for, for its own bookkeeping, and reports it doubled.
+    let effective = socket.recv_buffer_size()? / if cfg!(target_os = "linux") { 2 } else { 1 };
     Ok((socket.into(), effective))
 }
 

@@ -29,6 +29,7 @@ use crate::time::Timestamp;
 mod admission;
 mod batch;
 mod bind;
+#[cfg(any(test, target_os = "linux"))]
 mod kernel_drops;
 #[cfg(target_os = "linux")]
 mod linux;

@@ -116,12 +116,12 @@ pub(super) fn pick(rng: &mut Rng, texts: &[&'static str]) -> &'static str {
 pub(super) fn random_guid(rng: &mut Rng) -> Guid {
     const VERSION_AND_VARIANT: u128 = 0xf000_c000_0000_0000_0000;
     const VERSION_4: u128 = 0x4000_8000_0000_0000_0000;
-    Guid::from_bits(rng.u128(..) & !VERSION_AND_VARIANT | VERSION_4)
+    Guid::from_bits((rng.u128(..) & !VERSION_AND_VARIANT) | VERSION_4)
 }
 
 /// A session id as Qlik's salted hash makes them: it begins with `c0de`, and nothing else about it is fixed.
 pub(super) fn hashed_guid(rng: &mut Rng) -> Guid {
-    Guid::from_bits(0xc0de_u128 << 112 | rng.u128(..) >> 16)
+    Guid::from_bits((0xc0de << 112) | (rng.u128(..) >> 16))
 }
 
 const VIRTUAL_PROXIES: [&str; 3] = ["header", "saml", "partner/eu"];
@@ -179,7 +179,7 @@ const APP_NAMES: [&str; APPS] = [
     "Executive Dashboard",
 ];
 
-/// Browsers as they name themselves, in about the shares in which they are met.
+/// Browsers as they name themselves.
 const USER_AGENTS: [&str; 12] = [
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
