@@ -1,14 +1,38 @@
-//! Outbox to gRPC.
+//! Outbox to gRPC: what the core has stored is sent to the backend, in order, until the backend has it.
+//!
+//! ```text
+//!             lane (one per signal)
+//!  store ──next──> flight ──piece──> client ──gRPC──> collector
+//!    <─acknowledge──┘  ▲               │
+//!                      └── retry <── answer
+//!                           gate: when may the next call start
+//! ```
+//!
+//! Every item that the store hands out ends in exactly one of three ways: acknowledged, refused (the server took the
+//! call and not the item) or quarantined (the server will never take it). Until then it stays in the store. Delivery is
+//! at least once: what was sent in a call that got no answer is sent again.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::Uri;
 use secrecy::SecretString;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
+use self::client::{BuildError, Client};
+use self::lane::Lane;
 use crate::signal::Signal;
+use crate::store::Store;
+use crate::telemetry::Telemetry;
 
+mod answer;
 pub mod client;
+mod flight;
+mod gate;
+mod lane;
 pub mod retry;
 
 /// Where signals are sent and how.
@@ -64,4 +88,50 @@ pub struct RetryConfig {
     pub initial_interval: Duration,
     /// No wait is longer than this, unless the server asks for it.
     pub max_interval: Duration,
+}
+
+/// When the exporter shall end: `None` means not yet, a moment means that what is stored is to be delivered until then.
+/// If the sending half is dropped the exporter ends at once.
+pub type Stop = watch::Receiver<Option<Instant>>;
+
+/// Delivers what is in the store.
+#[derive(Debug)]
+pub struct Exporter {
+    lanes: Vec<(Signal, Lane)>,
+}
+
+impl Exporter {
+    /// An exporter of the logs and traces in `store`, as far as `config` names them; metrics have a way of their own,
+    /// over [`client::channel`] and [`client::metadata`]. `seed` decides the jitter of retries.
+    ///
+    /// Must be called inside a tokio runtime; nothing is connected or sent before [`Exporter::run`].
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`], where endpoint, headers or TLS cannot be used as configured.
+    pub fn new(config: Config, store: &Store, telemetry: &Telemetry, seed: u64) -> Result<Self, BuildError> {
+        let config = Arc::new(config);
+        let client = Client::new(Arc::clone(&config))?;
+        let lanes = [Signal::Logs, Signal::Traces]
+            .into_iter()
+            .filter(|signal| config.signals.contains(signal))
+            .enumerate()
+            .map(|(index, signal)| {
+                let seed = seed.wrapping_add(index as u64);
+                let lane = Lane::new(signal, client.clone(), config.retry, store.clone(), telemetry.clone(), seed);
+                (signal, lane)
+            })
+            .collect();
+        Ok(Self { lanes })
+    }
+
+    /// Delivers until `stop` names a deadline, then what is left until that deadline; returns earlier if nothing is
+    /// left, or if the backend may not be asked again before it. Returns how many items of each signal stay behind.
+    pub async fn run(self, stop: Stop) -> Vec<(Signal, u64)> {
+        join_all(self.lanes.into_iter().map(|(signal, lane)| {
+            let stop = stop.clone();
+            async move { (signal, lane.run(stop).await) }
+        }))
+        .await
+    }
 }

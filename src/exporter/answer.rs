@@ -1,0 +1,180 @@
+//! What came back from a call: the server's word, or the absence of one.
+//!
+//! The response is read here and not by tonic's own client, for two reasons. Whether a `grpc-status` came over the wire
+//! decides between "ask again" and "never again", and tonic turns resets, timeouts and refused connections into the same
+//! codes as a server's answers. And tonic panics on a `grpc-status-details-bin` that is no base64; a backend must not be
+//! able to end us.
+
+use std::error::Error;
+use std::future::poll_fn;
+use std::pin::Pin;
+
+use bytes::BytesMut;
+use http::{HeaderMap, Response, StatusCode};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
+use tonic::body::Body;
+use tonic::codegen::Body as _;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use super::retry::Failure;
+use crate::signal::Signal;
+
+#[cfg(test)]
+mod tests;
+
+/// Largest response that is read. One with more to say is cut off.
+const RESPONSE_MAX: usize = 4 * 1024 * 1024;
+
+/// Flag and length before a message.
+const FRAME_HEAD: usize = 5;
+
+const STATUS_DETAILS: &str = "grpc-status-details-bin";
+
+/// How a call ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The server took the request, except for what it counts as rejected.
+    Accepted(Acceptance),
+    /// It did not, or nobody knows.
+    Failed(Failure),
+}
+
+/// What a server says beside OK.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Acceptance {
+    /// Items that the server did not take and must not be sent again.
+    pub(super) rejected: u64,
+    /// The reason, or a warning where nothing was rejected. As sent.
+    pub(super) message: String,
+}
+
+impl Answer {
+    /// Nobody answered.
+    pub(super) fn silence(code: Code, message: String) -> Self {
+        Self::Failed(Failure { from_server: false, code, message, retry_delay: None })
+    }
+
+    /// The connection failed before an answer came.
+    pub(super) fn broken(error: &dyn Error) -> Self {
+        Self::silence(Code::Unavailable, with_causes(error))
+    }
+}
+
+/// Reads the response of a unary call to its end.
+pub(super) async fn read(signal: Signal, response: Response<Body>) -> Answer {
+    let (head, mut body) = response.into_parts();
+    if head.headers.contains_key("grpc-status") {
+        return conclude(signal, head.headers, &[]);
+    }
+    if head.status != StatusCode::OK {
+        return without_grpc(head.status);
+    }
+    let mut data = BytesMut::new();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(status) => return Answer::broken(&status),
+        };
+        match frame.into_data() {
+            Ok(part) if data.len() + part.len() > FRAME_HEAD + RESPONSE_MAX => {
+                return Answer::silence(Code::Unavailable, format!("the answer is larger than {RESPONSE_MAX} bytes"));
+            }
+            Ok(part) => data.extend_from_slice(&part),
+            Err(frame) => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                if trailers.contains_key("grpc-status") {
+                    return conclude(signal, trailers, &data);
+                }
+            }
+        }
+    }
+    Answer::silence(Code::Unavailable, "the answer ended without a gRPC status".to_owned())
+}
+
+/// A server that speaks HTTP only: usually a proxy before the one that was meant.
+fn without_grpc(status: StatusCode) -> Answer {
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        let message = "HTTP 413: the request is too large".to_owned();
+        let code = Code::ResourceExhausted;
+        return Answer::Failed(Failure { from_server: true, code, message, retry_delay: None });
+    }
+    Answer::silence(Code::Unavailable, format!("HTTP {} without a gRPC status", status.as_u16()))
+}
+
+/// The verdict in `headers`, which hold a `grpc-status`.
+fn conclude(signal: Signal, headers: HeaderMap, data: &[u8]) -> Answer {
+    let metadata = MetadataMap::from_headers(headers);
+    let details = metadata.get_bin(STATUS_DETAILS).and_then(|details| details.to_bytes().ok()).unwrap_or_default();
+    let mut headers = metadata.into_headers();
+    headers.remove(STATUS_DETAILS);
+    let Some(status) = Status::from_header_map(&headers) else {
+        return Answer::silence(Code::Unavailable, "the answer has no gRPC status".to_owned());
+    };
+    if status.code() == Code::Ok {
+        return Answer::Accepted(acceptance(signal, data));
+    }
+    let details = Status::with_details(status.code(), "", details);
+    Answer::Failed(Failure {
+        from_server: true,
+        code: status.code(),
+        message: status.message().to_owned(),
+        retry_delay: details.get_details_retry_info().and_then(|info| info.retry_delay),
+    })
+}
+
+/// OK is the server's verdict on the whole request. If what it adds cannot be read, asking again would only send
+/// everything twice, so that is worth no more than a warning.
+fn acceptance(signal: Signal, data: &[u8]) -> Acceptance {
+    message(data).and_then(|message| partial_success(signal, message)).unwrap_or_else(|| Acceptance {
+        rejected: 0,
+        message: "the server said OK, and its answer could not be read".to_owned(),
+    })
+}
+
+/// The one uncompressed message of a response. We offer no compression, so a compressed one is against the protocol,
+/// and might be a bomb.
+fn message(data: &[u8]) -> Option<&[u8]> {
+    let (&[compressed, a, b, c, d], message) = data.split_first_chunk::<FRAME_HEAD>()?;
+    let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
+    (compressed == 0 && length == message.len()).then_some(message)
+}
+
+fn partial_success(signal: Signal, message: &[u8]) -> Option<Acceptance> {
+    let (rejected, message) = match signal {
+        Signal::Logs => {
+            let answer = ExportLogsServiceResponse::decode(message).ok()?;
+            answer.partial_success.map(|partial| (partial.rejected_log_records, partial.error_message))
+        }
+        Signal::Traces => {
+            let answer = ExportTraceServiceResponse::decode(message).ok()?;
+            answer.partial_success.map(|partial| (partial.rejected_spans, partial.error_message))
+        }
+        Signal::Metrics => {
+            let answer = ExportMetricsServiceResponse::decode(message).ok()?;
+            answer.partial_success.map(|partial| (partial.rejected_data_points, partial.error_message))
+        }
+    }
+    .unwrap_or_default();
+    // A negative count means nothing; none were rejected then.
+    Some(Acceptance { rejected: u64::try_from(rejected).unwrap_or_default(), message })
+}
+
+/// An error and what it came from, in one line; a cause that its effect already quotes is left out.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,133 @@
+//! One batch from the moment it is taken out of the store until all of it has found its end.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tonic::Code;
+
+use super::answer::Acceptance;
+use crate::otlp;
+use crate::signal::Signal;
+use crate::store::{Batch, Position, StoredRequest};
+
+/// A batch that is being delivered. It begins as one piece; refused for its size, it goes on as several, one call at a
+/// time and in their order.
+#[derive(Debug)]
+pub(super) struct Flight {
+    /// Of its last request: how far the cursor moves when the batch is done.
+    pub(super) last: Position,
+    /// What is still to be sent, the next one first.
+    waiting: VecDeque<Piece>,
+    /// Whether a piece is on its way.
+    calling: bool,
+    /// What became of the items so far.
+    pub(super) bookings: Vec<Booking>,
+}
+
+/// Stored requests that are sent as one.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    requests: Vec<StoredRequest>,
+    /// How often the server has answered to it with a code that says nothing.
+    pub(super) doubts: u32,
+}
+
+/// The end of some items. Told to the telemetry when the cursor passes them, because until then the store counts them
+/// as pending, and no item may be counted twice.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Booking {
+    /// The server has them.
+    Acknowledged { items: u64 },
+    /// The server took the call and not these; none where the server only had something to say.
+    Refused { items: u64, message: String },
+    /// The server will never take them.
+    Quarantined { items: u64, code: Code, message: String },
+}
+
+impl Flight {
+    pub(super) fn new(batch: Batch) -> Self {
+        let piece = Piece { requests: batch.requests, doubts: 0 };
+        Self { last: batch.last, waiting: VecDeque::from([piece]), calling: false, bookings: Vec::new() }
+    }
+
+    /// The piece to send next, unless one is on its way.
+    pub(super) fn depart(&mut self) -> Option<Piece> {
+        if self.calling {
+            return None;
+        }
+        let piece = self.waiting.pop_front()?;
+        self.calling = true;
+        Some(piece)
+    }
+
+    /// The piece that departed has found its end.
+    pub(super) fn land(&mut self, booking: impl IntoIterator<Item = Booking>) {
+        self.calling = false;
+        self.bookings.extend(booking);
+    }
+
+    /// What departed has to be sent again, as these pieces.
+    pub(super) fn turn_back(&mut self, pieces: impl DoubleEndedIterator<Item = Piece>) {
+        self.calling = false;
+        for piece in pieces.rev() {
+            self.waiting.push_front(piece);
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        !self.calling && self.waiting.is_empty()
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.calling && !self.waiting.is_empty()
+    }
+}
+
+impl Piece {
+    pub(super) fn bodies(&self) -> Vec<Bytes> {
+        self.requests.iter().map(|request| request.body.clone()).collect()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.requests.iter().map(|request| request.body.len()).sum()
+    }
+
+    pub(super) fn items(&self) -> u64 {
+        self.requests.iter().map(|request| u64::from(request.items)).sum()
+    }
+
+    /// Two pieces with the same items in the same order, or `None` if there is only one item, or bytes that cannot be
+    /// taken apart. Stored requests are parted first; a single one is decoded and halved.
+    pub(super) fn halve(&self, signal: Signal) -> Option<[Self; 2]> {
+        let [first, second] = match self.requests.as_slice() {
+            [] => return None,
+            [only] => {
+                let (first, second) = otlp::split(signal, &only.body)?;
+                // Accounting trusts these counts, so a split that loses or invents items is none.
+                if u64::from(first.items) + u64::from(second.items) != u64::from(only.items) {
+                    return None;
+                }
+                [first, second].map(|half| vec![StoredRequest { items: half.items, body: half.body }])
+            }
+            requests => {
+                let (first, second) = requests.split_at(requests.len() / 2);
+                [first.to_vec(), second.to_vec()]
+            }
+        };
+        Some([first, second].map(|requests| Self { requests, doubts: 0 }))
+    }
+
+    /// What an accepted piece is booked as. A server cannot reject more than it was sent.
+    pub(super) fn accepted(&self, acceptance: Acceptance) -> Vec<Booking> {
+        let items = self.items();
+        let rejected = acceptance.rejected.min(items);
+        let mut bookings = Vec::with_capacity(2);
+        if rejected < items {
+            bookings.push(Booking::Acknowledged { items: items - rejected });
+        }
+        if rejected > 0 || !acceptance.message.is_empty() {
+            bookings.push(Booking::Refused { items: rejected, message: acceptance.message });
+        }
+        bookings
+    }
+}

@@ -1,0 +1,291 @@
+//! The loop of one signal: next, send, acknowledge or wait.
+//!
+//! * Batches are taken in the order of the store; at most [`FLIGHTS_MAX`] are in hand, each with one call at a time.
+//! * Calls start in order and may end in any. The cursor follows the batches that are done without a gap, and only then
+//!   are their items booked.
+//! * After a failure nothing new starts; see [`Gate`].
+//! * What the backend will never take is put aside after its own tries, so that it blocks nothing but itself.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep_until};
+
+use super::answer::Answer;
+use super::client::Client;
+use super::flight::{Booking, Flight, Piece};
+use super::gate::{Gate, Passage, Ticket};
+use super::retry::{DOUBTFUL_TRIES, Disposition, Failure};
+use super::{RetryConfig, Stop};
+use crate::signal::Signal;
+use crate::store::{Limit, Position, Store};
+use crate::telemetry::Telemetry;
+
+/// Batches in hand, and with that calls at a time.
+const FLIGHTS_MAX: usize = 4;
+
+/// What one call carries: below the 4 MiB that gRPC servers take unless told otherwise.
+const LIMIT: Limit = Limit { bytes: 3 * 1024 * 1024 + 512 * 1024, items: 8_192 };
+
+/// However small a server says its limit is, batches are not made smaller than this; single pieces still are.
+const LIMIT_BYTES_MIN: usize = 64 * 1024;
+
+/// Everything of one signal that lies between the store and the backend.
+#[derive(Debug)]
+pub(super) struct Lane {
+    signal: Signal,
+    client: Client,
+    store: Store,
+    telemetry: Telemetry,
+    gate: Gate,
+    /// The oldest first.
+    flights: VecDeque<Flight>,
+    /// The number of the flight at the front.
+    first: u64,
+    /// Up to here everything is in hand or done.
+    taken: Position,
+    /// Shrinks when a server says that requests are too large, and stays so while the process lives.
+    limit: Limit,
+    trouble: Trouble,
+}
+
+/// What the backend was last said to be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    None,
+    Retrying,
+    Parked,
+}
+
+/// A call to be made.
+#[derive(Debug)]
+struct Departure {
+    flight: u64,
+    ticket: Ticket,
+    piece: Piece,
+}
+
+/// A call that has been made.
+#[derive(Debug)]
+struct Arrival {
+    departure: Departure,
+    answer: Answer,
+}
+
+impl Lane {
+    pub(super) fn new(
+        signal: Signal,
+        client: Client,
+        retry: RetryConfig,
+        store: Store,
+        telemetry: Telemetry,
+        seed: u64,
+    ) -> Self {
+        Self {
+            signal,
+            client,
+            store,
+            telemetry,
+            gate: Gate::new(retry, seed),
+            flights: VecDeque::with_capacity(FLIGHTS_MAX),
+            first: 0,
+            taken: Position::START,
+            limit: LIMIT,
+            trouble: Trouble::None,
+        }
+    }
+
+    /// Delivers until told to stop, then what is left until the deadline. Returns how many items stay behind.
+    pub(super) async fn run(mut self, mut stop: Stop) -> u64 {
+        let mut calls = FuturesUnordered::new();
+        loop {
+            while let Some(departure) = self.depart(Instant::now()) {
+                calls.push(call(self.client.clone(), self.signal, departure));
+            }
+            let deadline = *stop.borrow_and_update();
+            if deadline.is_some_and(|deadline| self.is_over(deadline, calls.is_empty())) {
+                break;
+            }
+            tokio::select! {
+                Some(arrival) = calls.next() => self.arrive(Instant::now(), arrival),
+                () = self.store.appended(self.signal, self.taken), if self.may_take() => {}
+                () = at(self.next_try()) => {}
+                () = at(deadline) => break,
+                told = stop.changed(), if deadline.is_none() => {
+                    if told.is_err() {
+                        // Whoever could have told us is gone, and nobody waits for what is left.
+                        break;
+                    }
+                }
+            }
+        }
+        self.store.pending(self.signal).items
+    }
+
+    /// Whether there is nothing left to deliver, or no way to deliver it in time.
+    fn is_over(&self, deadline: Instant, idle: bool) -> bool {
+        let nothing_left = self.flights.is_empty() && self.store.pending(self.signal).requests == 0;
+        let too_late = idle && self.gate.opens_at().is_some_and(|opens| opens >= deadline);
+        nothing_left || too_late
+    }
+
+    fn may_take(&self) -> bool {
+        self.flights.len() < FLIGHTS_MAX && self.gate.passage(Instant::now()) == Passage::Free
+    }
+
+    /// When the gate lets a call through, if one waits for that. One always does: what shut the gate turned back.
+    fn next_try(&self) -> Option<Instant> {
+        self.flights.iter().any(Flight::is_waiting).then(|| self.gate.opens_at()).flatten()
+    }
+
+    /// The next call that may start now.
+    fn depart(&mut self, now: Instant) -> Option<Departure> {
+        let passage = self.gate.passage(now);
+        if passage == Passage::None {
+            return None;
+        }
+        let waiting = self.flights.iter().position(Flight::is_waiting);
+        let index = match waiting {
+            Some(index) => index,
+            None if passage == Passage::Free && self.flights.len() < FLIGHTS_MAX => {
+                let batch = self.store.next(self.signal, self.taken, self.limit)?;
+                self.taken = batch.last;
+                self.flights.push_back(Flight::new(batch));
+                self.flights.len() - 1
+            }
+            None => return None,
+        };
+        let piece = self.flights.get_mut(index)?.depart()?;
+        Some(Departure { flight: self.first + index as u64, ticket: self.gate.pass(), piece })
+    }
+
+    fn arrive(&mut self, now: Instant, arrival: Arrival) {
+        let Arrival { departure: Departure { flight, ticket, piece }, answer } = arrival;
+        // The flights of calls under way are never removed, so there is always one; the fallback costs nothing.
+        let Some(index) = flight.checked_sub(self.first).and_then(|index| usize::try_from(index).ok()) else { return };
+        match answer {
+            Answer::Accepted(acceptance) => {
+                self.gate.answered(ticket);
+                self.recovered(now);
+                self.land(index, piece.accepted(acceptance));
+            }
+            Answer::Failed(failure) => self.failed(now, index, ticket, piece, failure),
+        }
+        self.settle();
+    }
+
+    fn failed(&mut self, now: Instant, index: usize, ticket: Ticket, mut piece: Piece, failure: Failure) {
+        match Disposition::of(&failure) {
+            Disposition::Split => {
+                self.gate.answered(ticket);
+                self.limit.bytes = self.limit.bytes.min(piece.bytes() / 2).max(LIMIT_BYTES_MIN);
+                match piece.halve(self.signal) {
+                    Some(halves) => self.turn_back(index, halves),
+                    None => self.quarantine(index, &piece, failure),
+                }
+            }
+            Disposition::Retry { at_least } => self.retry(now, index, ticket, piece, &failure, at_least),
+            Disposition::RetryInDoubt { at_least } => {
+                piece.doubts += 1;
+                if piece.doubts < DOUBTFUL_TRIES {
+                    self.retry(now, index, ticket, piece, &failure, at_least);
+                } else {
+                    self.gate.answered(ticket);
+                    self.quarantine(index, &piece, failure);
+                }
+            }
+            Disposition::Park => {
+                if self.gate.park(ticket, now).is_some() && self.trouble != Trouble::Parked {
+                    self.trouble = Trouble::Parked;
+                    self.telemetry.parked(self.signal, failure.code, &failure.message);
+                }
+                self.turn_back(index, [piece]);
+            }
+            Disposition::Quarantine => {
+                self.gate.answered(ticket);
+                self.quarantine(index, &piece, failure);
+            }
+        }
+    }
+
+    fn retry(
+        &mut self,
+        now: Instant,
+        index: usize,
+        ticket: Ticket,
+        piece: Piece,
+        failure: &Failure,
+        at_least: Duration,
+    ) {
+        if let Some(wait) = self.gate.shut(ticket, now, at_least) {
+            self.trouble = Trouble::Retrying;
+            self.telemetry.retrying(self.signal, failure.code, &failure.message, wait);
+            if !failure.from_server {
+                self.client.renew();
+            }
+        }
+        self.turn_back(index, [piece]);
+    }
+
+    /// The hook for the quarantine: this is the one place where a request is given up, and its bytes are in `piece`.
+    /// There is no disk yet to put them on, so they are counted and logged when the cursor passes them.
+    fn quarantine(&mut self, index: usize, piece: &Piece, failure: Failure) {
+        let Failure { code, message, .. } = failure;
+        self.land(index, [Booking::Quarantined { items: piece.items(), code, message }]);
+    }
+
+    fn land(&mut self, index: usize, bookings: impl IntoIterator<Item = Booking>) {
+        if let Some(flight) = self.flights.get_mut(index) {
+            flight.land(bookings);
+        }
+    }
+
+    fn turn_back<const PIECES: usize>(&mut self, index: usize, pieces: [Piece; PIECES]) {
+        if let Some(flight) = self.flights.get_mut(index) {
+            flight.turn_back(pieces.into_iter());
+        }
+    }
+
+    /// Moves the cursor over the batches that are done without a gap.
+    fn settle(&mut self) {
+        while let Some(flight) = self.flights.pop_front_if(|flight| flight.is_done()) {
+            self.first += 1;
+            self.store.acknowledge(self.signal, flight.last);
+            for booking in flight.bookings {
+                self.book(&booking);
+            }
+        }
+    }
+
+    fn book(&self, booking: &Booking) {
+        match booking {
+            Booking::Acknowledged { items } => self.telemetry.acknowledged(self.signal, *items),
+            Booking::Refused { items, message } => self.telemetry.refused(self.signal, *items, message),
+            Booking::Quarantined { items, code, message } => {
+                self.telemetry.quarantined(self.signal, *items, *code, message);
+            }
+        }
+    }
+
+    fn recovered(&mut self, now: Instant) {
+        if self.trouble != Trouble::None && self.gate.passage(now) == Passage::Free {
+            self.trouble = Trouble::None;
+            self.telemetry.delivering(self.signal);
+        }
+    }
+}
+
+async fn call(client: Client, signal: Signal, departure: Departure) -> Arrival {
+    let answer = client.send(signal, departure.piece.bodies()).await;
+    Arrival { departure, answer }
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
+    }
+}
