@@ -20,7 +20,7 @@ use thiserror::Error;
 use tonic::body::Body;
 use tonic::codec::{BufferSettings, CompressionEncoding, EncodeBody, EncodeBuf, Encoder};
 use tonic::codegen::Service;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status};
 
@@ -133,9 +133,11 @@ pub fn metadata(config: &Config) -> Result<MetadataMap, BuildError> {
         headers.insert(key, value);
     }
     let metadata = MetadataMap::from_headers(headers);
-    for (name, _) in &config.headers {
-        if metadata.get_bin(name.as_str()).is_some_and(|value| value.to_bytes().is_err()) {
-            return Err(BuildError::HeaderValue { name: name.clone() });
+    for field in metadata.iter() {
+        if let KeyAndValueRef::Binary(name, value) = field
+            && value.to_bytes().is_err()
+        {
+            return Err(BuildError::HeaderValue { name: name.to_string() });
         }
     }
     Ok(metadata)

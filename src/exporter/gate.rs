@@ -11,6 +11,9 @@ use tokio::time::Instant;
 use super::RetryConfig;
 use super::retry::Backoff;
 
+#[cfg(test)]
+mod tests;
+
 /// While parked, waits are this many times `retry_on_failure.initial_interval`: 30 s by default.
 const PARK_INITIAL_FACTOR: u32 = 30;
 /// And up to this many times `retry_on_failure.max_interval`: 5 minutes by default.

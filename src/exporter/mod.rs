@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use self::client::{BuildError, Client};
 use self::lane::Lane;
+pub use self::retry::RetryConfig;
 use crate::signal::Signal;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
@@ -79,15 +80,6 @@ pub enum Compression {
     Gzip,
     /// Cheaper and smaller; the OpenTelemetry Collector understands it.
     Zstd,
-}
-
-/// Waiting between tries: exponential with jitter, from the first to the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryConfig {
-    /// The first wait.
-    pub initial_interval: Duration,
-    /// No wait is longer than this, unless the server asks for it.
-    pub max_interval: Duration,
 }
 
 /// When the exporter shall end: `None` means not yet, a moment means that what is stored is to be delivered until then.

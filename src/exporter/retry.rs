@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use tonic::Code;
 
-use super::RetryConfig;
-
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +17,15 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often a request is tried that the server answers with UNKNOWN or INTERNAL.
 pub const DOUBTFUL_TRIES: u32 = 5;
+
+/// Waiting between tries: exponential with jitter, from the first to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryConfig {
+    /// The first wait.
+    pub initial_interval: Duration,
+    /// No wait is longer than this, unless the server asks for it.
+    pub max_interval: Duration,
+}
 
 /// Why a call did not end in an acceptance.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,7 @@
+//! What the tests in this folder share.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a broken test fixture fails the test")]
+
+pub mod accounting;
+pub mod certificates;
+pub mod collector;
