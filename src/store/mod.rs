@@ -15,7 +15,6 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -209,9 +208,8 @@ impl Store {
     /// Waits until a request of `signal` follows `after`; returns at once if one does. May be cancelled at any time.
     pub async fn appended(&self, signal: Signal, after: Position) {
         loop {
-            let mut woken = pin!(self.shared.appended.notified());
-            // Registered before the look at the outbox, so that an append between the two is not slept through.
-            woken.as_mut().enable();
+            // Made before the look at the outbox: it hears every append from here on, polled or not.
+            let woken = self.shared.appended.notified();
             if self.lock().outbox_mut(signal).is_some_and(|outbox| outbox.holds_after(after)) {
                 return;
             }

@@ -68,6 +68,8 @@ pub enum Answer {
     /// Takes the request and never answers.
     Hang,
     After(Duration, Box<Self>),
+    /// Once the other half says so or is dropped.
+    Once(oneshot::Receiver<()>, Box<Self>),
     /// Anything that HTTP can carry.
     Raw(Response<Body>),
 }
@@ -259,7 +261,7 @@ impl Shared {
             None => Answer::Ok,
         });
         call.accepted = match &answer {
-            Answer::After(_, later) => later.is_acceptance(),
+            Answer::After(_, later) | Answer::Once(_, later) => later.is_acceptance(),
             now => now.is_acceptance(),
         };
         state.received.push(call);
@@ -349,10 +351,17 @@ impl UnaryService<Bytes> for Handler {
         });
         let (signal, raw) = (self.signal, Arc::clone(&self.raw));
         Box::pin(async move {
-            if let Answer::After(delay, later) = answer {
-                tokio::time::sleep(delay).await;
-                answer = *later;
-            }
+            answer = match answer {
+                Answer::After(delay, later) => {
+                    tokio::time::sleep(delay).await;
+                    *later
+                }
+                Answer::Once(said, later) => {
+                    let _ = said.await;
+                    *later
+                }
+                now => now,
+            };
             match answer {
                 Answer::Ok => Ok(tonic::Response::new(Bytes::new())),
                 Answer::Partial { rejected, message } => Ok(tonic::Response::new(partial(signal, rejected, message))),
@@ -363,7 +372,7 @@ impl UnaryService<Bytes> for Handler {
                     *raw.lock().unwrap_or_else(PoisonError::into_inner) = Some(response);
                     Ok(tonic::Response::new(Bytes::new()))
                 }
-                Answer::After(..) => panic!("one delay is enough"),
+                Answer::After(..) | Answer::Once(..) => panic!("one delay is enough"),
             }
         })
     }
