@@ -10,6 +10,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::time::Timestamp;
 
+pub mod agent;
+mod context;
+mod extended;
+mod fields;
+mod message;
+mod stock;
+pub mod text;
+
 /// One UDP datagram as it arrived, before anything is known about its content.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
@@ -56,6 +64,35 @@ pub struct Event<'a> {
     pub user_agent: Option<Cow<'a, str>>,
     /// Address of the client, where the message names exactly one.
     pub client_address: Option<IpAddr>,
+}
+
+impl Event<'_> {
+    /// The same event, holding its texts itself.
+    #[must_use]
+    pub fn into_owned(self) -> Event<'static> {
+        let owned = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Event {
+            format: self.format,
+            action: self.action,
+            node: Cow::Owned(self.node.into_owned()),
+            user: User { directory: owned(self.user.directory), name: Cow::Owned(self.user.name.into_owned()) },
+            session_id: self.session_id.map(|id| match id {
+                SessionId::Guid(guid) => SessionId::Guid(guid),
+                SessionId::Opaque(text) => SessionId::Opaque(Cow::Owned(text.into_owned())),
+            }),
+            sequence: self.sequence,
+            time: self.time,
+            failure: owned(self.failure),
+            origin: owned(self.origin),
+            app_id: self.app_id,
+            app_name: owned(self.app_name),
+            path: owned(self.path),
+            virtual_proxy: owned(self.virtual_proxy),
+            traceparent: self.traceparent,
+            user_agent: owned(self.user_agent),
+            client_address: self.client_address,
+        }
+    }
 }
 
 /// Which of the wire formats a datagram is written in.
@@ -263,19 +300,91 @@ impl fmt::Display for RejectReason {
     }
 }
 
-/// Stub.
+/// Reads one datagram.
+///
+/// A datagram is one event, whatever line breaks it holds. Bytes that are no UTF-8 are replaced, never a reason to reject:
+/// an appender without an encoding writes the code page of its Windows.
 ///
 /// # Errors
 ///
-/// Always, until the decoder is joined.
-pub fn decode(_bytes: &[u8]) -> Result<Event<'_>, RejectReason> {
-    Err(RejectReason::UnknownType)
+/// The one [`RejectReason`] that says why the datagram is no event.
+pub fn decode(datagram: &[u8]) -> Result<Event<'_>, RejectReason> {
+    if is_utf16(datagram) {
+        return Err(RejectReason::Utf16);
+    }
+    match String::from_utf8_lossy(datagram) {
+        Cow::Borrowed(text) => decode_text(text),
+        Cow::Owned(text) => decode_text(&text).map(Event::into_owned),
+    }
+}
+
+fn decode_text(text: &str) -> Result<Event<'_>, RejectReason> {
+    let is_padding = |character: char| character.is_whitespace() || character == '\0';
+    let text = text.trim_start_matches(|character| is_padding(character) || character == '\u{feff}');
+    // Only what follows the last field: inside it, white space is trimmed with the field's value.
+    let text = text.trim_end_matches(['\r', '\n', '\0']);
+    if text.is_empty() {
+        return Err(RejectReason::Empty);
+    }
+    match text.split_once('\t') {
+        Some((kind, rest)) if kind.trim_end().eq_ignore_ascii_case(EXTENDED) => extended::decode(rest),
+        _ => stock::decode(text),
+    }
+}
+
+/// The type of our own appender's datagrams, with the version of their format.
+const EXTENDED: &str = "/sense-otel/1/";
+
+/// UTF-16 shows as a byte order mark, or as a NUL at every other place of the type, which is plain ASCII.
+fn is_utf16(datagram: &[u8]) -> bool {
+    match datagram {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [first, second, third, fourth, ..] => {
+            let zeros = [*first == 0, *second == 0, *third == 0, *fourth == 0];
+            zeros == [false, true, false, true] || zeros == [true, false, true, false]
+        }
+        _ => false,
+    }
+}
+
+/// The Command, in any case.
+fn action(field: &str) -> Result<Action, RejectReason> {
+    let field = field.trim();
+    match Action::ALL.into_iter().find(|action| action.command().eq_ignore_ascii_case(field)) {
+        Some(action) => Ok(action),
+        None if absent(field) => Err(RejectReason::NoCommand),
+        None => Err(RejectReason::UnknownCommand),
+    }
+}
+
+fn host(field: &str) -> Result<Cow<'_, str>, RejectReason> {
+    present(field).ok_or(RejectReason::NoHost)
+}
+
+fn user_of<'a>(directory: &'a str, name: &'a str) -> Result<User<'a>, RejectReason> {
+    let name = present(name).ok_or(RejectReason::NoUser)?;
+    Ok(User { directory: present(directory), name })
+}
+
+/// A value, cleaned, unless it is one of the ways of writing none.
+fn present(field: &str) -> Option<Cow<'_, str>> {
+    if absent(field) {
+        return None;
+    }
+    let value = text::clean(field);
+    (!absent(&value)).then_some(value)
+}
+
+/// Whether a field says that there is nothing: empty, log4net's `(null)`, or Qlik's `Not available`.
+fn absent(field: &str) -> bool {
+    let field = field.trim();
+    field.is_empty() || field == "(null)" || field.eq_ignore_ascii_case("Not available")
 }
 
 /// The form in which hosts, directories and users are compared: without case. Borrows where nothing changes.
 #[must_use]
 pub fn caseless(text: &str) -> Cow<'_, str> {
-    if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+    if text.bytes().fold(true, |plain, byte| plain & byte.is_ascii() & !byte.is_ascii_uppercase()) {
         Cow::Borrowed(text)
     } else {
         Cow::Owned(text.to_lowercase())

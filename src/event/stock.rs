@@ -1,1 +1,90 @@
-//! To be written.
+//! The appenders of Butler SOS, and of its two older generations.
+//!
+//! ```text
+//!  /qseow-proxy-session/;host;Command;UserDirectory;UserId;Origin;Context;message     Butler SOS 7 and later
+//!  /proxy-connection/;host;Command;UserDirectory;UserId;Origin;Context;message        Butler 5, Butler SOS 5.6
+//!  host;Command;UserDirectory;UserId                                                  Butler 4 and earlier
+//! ```
+//!
+//! The type says only how the rest is framed; what happened is what the Command says.
+
+use super::fields::{self, Layout};
+use super::{Event, Format, RejectReason, SessionId, absent, action, context, host, message, present, user_of};
+
+const LAYOUT: Layout = Layout { separator: b';', user: 3, origin: 4, message: 6 };
+
+const TYPES: [&str; 4] = ["qseow-proxy-session", "qseow-proxy-connection", "proxy-session", "proxy-connection"];
+
+/// Reads a datagram of one of the three generations.
+pub(super) fn decode(text: &str) -> Result<Event<'_>, RejectReason> {
+    let (kind, rest) = text.split_once(';').unwrap_or((text, ""));
+    let kind = kind.trim().trim_matches('/');
+    if !TYPES.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
+        return decode_oldest(text);
+    }
+    let mut head = rest.splitn(4, ';');
+    let mut next = || head.next().ok_or(RejectReason::TooFewFields);
+    let (host_field, command, directory, _) = (next()?, next()?, next()?, next()?);
+    let action = action(command)?;
+    let node = host(host_field)?;
+    let reading = fields::read(rest, LAYOUT, message::phrase(action))?;
+    let user = user_of(directory, reading.user)?;
+    let context = if absent(reading.between) { context::Context::default() } else { context::read(reading.between) };
+    Ok(Event {
+        format: Format::Stock,
+        action,
+        node,
+        session_id: message::session_id(reading.message, action).filter(|id| id.to_bits() != 0).map(SessionId::Guid),
+        sequence: None,
+        time: None,
+        failure: None,
+        origin: present(reading.origin),
+        app_id: context.app_id,
+        app_name: None,
+        path: context.path,
+        virtual_proxy: context.virtual_proxy,
+        traceparent: context.traceparent,
+        user_agent: message::user_agent(reading.message),
+        client_address: message::client_address(reading.message, action, &user.name),
+        user,
+    })
+}
+
+/// The oldest generation has no type and no message: it is recognised by its Command, and a user id with a separator is
+/// taken as it stands, because nothing follows it.
+fn decode_oldest(text: &str) -> Result<Event<'_>, RejectReason> {
+    let mut fields = text.splitn(4, ';');
+    let (Some(host_field), Some(command)) = (fields.next(), fields.next()) else {
+        return Err(RejectReason::UnknownType);
+    };
+    // A type that we do not know begins with a slash; a host does not.
+    if host_field.contains('/') {
+        return Err(RejectReason::UnknownType);
+    }
+    let action = action(command).map_err(|_| RejectReason::UnknownType)?;
+    let (Some(directory), Some(user)) = (fields.next(), fields.next()) else {
+        return Err(RejectReason::TooFewFields);
+    };
+    if host_field.trim().is_empty() {
+        // An empty first field is an empty type in front of a newer generation, not a host.
+        return Err(RejectReason::UnknownType);
+    }
+    Ok(Event {
+        format: Format::Stock,
+        action,
+        node: host(host_field)?,
+        user: user_of(directory, user)?,
+        session_id: None,
+        sequence: None,
+        time: None,
+        failure: None,
+        origin: None,
+        app_id: None,
+        app_name: None,
+        path: None,
+        virtual_proxy: None,
+        traceparent: None,
+        user_agent: None,
+        client_address: None,
+    })
+}

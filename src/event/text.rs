@@ -1,0 +1,94 @@
+//! Hostile text made harmless, and long text made short.
+
+use std::borrow::Cow;
+
+/// Whether a character must not be passed on: it would change how the text around it is shown, or not be seen itself.
+/// C0, DEL and C1 controls, bidirectional controls, zero-width characters, line and paragraph separators.
+#[must_use]
+pub const fn is_forbidden(character: char) -> bool {
+    matches!(character,
+        '\0'..='\u{1f}'
+        | '\u{7f}'..='\u{9f}'
+        | '\u{61c}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{2069}'
+        | '\u{feff}'
+    )
+}
+
+/// The text without forbidden characters and without white space around it. Borrows where nothing is to be removed.
+#[must_use]
+pub fn clean(text: &str) -> Cow<'_, str> {
+    let text = text.trim();
+    // Without an early end the compiler looks at many bytes at a time; almost every text is plain.
+    let is_plain = text.bytes().fold(true, |plain, byte| plain & is_harmless(byte));
+    if is_plain || !text.chars().any(is_forbidden) {
+        return Cow::Borrowed(text);
+    }
+    let kept: String = text.chars().filter(|&character| !is_forbidden(character)).collect();
+    // What was between two forbidden characters may be white space.
+    let trimmed = kept.trim();
+    if trimmed.len() == kept.len() { Cow::Owned(kept) } else { Cow::Owned(trimmed.to_owned()) }
+}
+
+/// The text, or as much of it as leaves room for `…` within `bytes_max` bytes, cut between two characters.
+#[must_use]
+pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    if text.len() <= bytes_max {
+        return Cow::Borrowed(text);
+    }
+    let Some(room) = bytes_max.checked_sub(ELLIPSIS.len()) else { return Cow::Borrowed("") };
+    let end = text.floor_char_boundary(room);
+    let mut short = String::with_capacity(end + ELLIPSIS.len());
+    short.push_str(text.get(..end).unwrap_or_default());
+    short.push_str(ELLIPSIS);
+    Cow::Owned(short)
+}
+
+const ELLIPSIS: &str = "…";
+
+/// Whether a byte is a whole character that is not forbidden.
+const fn is_harmless(byte: u8) -> bool {
+    matches!(byte, 0x20..=0x7e)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn forbidden_characters_go_and_the_rest_stays() {
+        assert_eq!(clean(" \u{1b}[31mred\u{202e}\u{200b} "), "[31mred");
+        assert_eq!(clean("a\u{2028}b\u{85}c\u{7f}"), "abc");
+        assert_eq!(clean("Åsa 名前 \u{fffd}"), "Åsa 名前 \u{fffd}");
+        assert!(matches!(clean("plain text"), Cow::Borrowed(_)));
+        assert_eq!(clean("\u{200b} inner \u{200b}"), "inner");
+    }
+
+    #[test]
+    fn a_cut_ends_in_an_ellipsis_within_the_limit() {
+        assert_eq!(cut("abcdef", 6), "abcdef");
+        assert_eq!(cut("abcdef", 5), "ab…");
+        assert_eq!(cut("aÅÅÅ", 6), "aÅ…");
+        assert_eq!(cut("abc", 2), "");
+    }
+
+    proptest! {
+        #[test]
+        fn cleaning_leaves_nothing_forbidden_and_is_done_after_one_time(text in any::<String>()) {
+            let cleaned = clean(&text).into_owned();
+            prop_assert!(!cleaned.chars().any(is_forbidden));
+            prop_assert_eq!(clean(&cleaned), cleaned.as_str());
+        }
+
+        #[test]
+        fn a_cut_keeps_the_limit(text in any::<String>(), bytes_max in 0..80_usize) {
+            let short = cut(&text, bytes_max);
+            prop_assert!(short.len() <= bytes_max.max(text.len().min(bytes_max)));
+            prop_assert!(text.len() > bytes_max || *short == text);
+        }
+    }
+}
