@@ -61,6 +61,9 @@ impl RunningTime {
     /// The moment a new store of sessions began to be served.
     pub const START: Self = Self(0);
 
+    /// A moment that does not come.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// The moment `nanos` nanoseconds of running time after the start.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {

@@ -1,4 +1,16 @@
 //! Who is left out, and what becomes of personal data.
+//!
+//! Exclusion sees clear values. Whatever is kept longer than one event is made here: an [`Identity`] holds only what may
+//! be sent, and in the modes `hash` and `drop` the only thing that tells two users apart is a keyed hash.
+
+use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use crate::event::{User, caseless};
+
+use super::generations::Generations;
+use super::ids::{Ids, UserKey, hex};
 
 /// Users to leave out: both patterns have to match, without case, `*` for any text and `?` for any one character.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,4 +42,219 @@ pub struct Privacy {
     pub user_agent: Handling,
     /// The address of the client.
     pub client_address: Handling,
+}
+
+/// The rules of who is left out, ready to be asked.
+#[derive(Clone, Debug, Default)]
+pub struct Exclusions {
+    rules: Vec<(Vec<char>, Vec<char>)>,
+}
+
+impl Exclusions {
+    /// Takes the rules in.
+    #[must_use]
+    pub fn new(rules: &[ExcludeRule]) -> Self {
+        let pattern = |text: &str| caseless(text).chars().collect();
+        Self { rules: rules.iter().map(|rule| (pattern(&rule.directory), pattern(&rule.user))).collect() }
+    }
+
+    /// Whether this user is left out.
+    #[must_use]
+    pub fn excludes(&self, directory: Option<&str>, user: &str) -> bool {
+        if self.rules.is_empty() {
+            return false;
+        }
+        let (directory, user) = (caseless(directory.unwrap_or_default()), caseless(user));
+        self.rules.iter().any(|(in_directory, of_user)| matches(in_directory, &directory) && matches(of_user, &user))
+    }
+}
+
+/// Whether a pattern of `*` and `?` fits a whole text. Each `*` is tried at its first fitting place and moved on from
+/// there, which is enough, and keeps the time within the product of both lengths.
+fn matches(pattern: &[char], text: &str) -> bool {
+    let mut rest = text.chars();
+    let mut position = 0;
+    let mut last_star: Option<(usize, std::str::Chars<'_>)> = None;
+    loop {
+        if pattern.get(position) == Some(&'*') {
+            position += 1;
+            last_star = Some((position, rest.clone()));
+            continue;
+        }
+        let mut ahead = rest.clone();
+        match (pattern.get(position), ahead.next()) {
+            (None, None) => return true,
+            (Some(&wanted), Some(found)) if wanted == '?' || wanted == found => {
+                position += 1;
+                rest = ahead;
+            }
+            _ => {
+                let Some((after_star, from)) = &mut last_star else { return false };
+                if from.next().is_none() {
+                    return false;
+                }
+                position = *after_star;
+                rest = from.clone();
+            }
+        }
+    }
+}
+
+/// A user as it may be kept and sent.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Who it is, for comparing: the same in any spelling, and in any mode.
+    pub key: UserKey,
+    /// `DIR\user`, or the user alone where there is no directory.
+    pub user_id: Option<Box<str>>,
+    /// The user id inside the directory.
+    pub user_name: Option<Box<str>>,
+    /// The user directory.
+    pub directory: Option<Box<str>>,
+    /// 32 hexadecimal digits that stand for the user.
+    pub user_hash: Option<Box<str>>,
+    /// What the user is called in a sentence.
+    pub label: Box<str>,
+}
+
+/// Identities that are in use, each kept once.
+#[derive(Debug, Default)]
+pub struct Identities {
+    hasher: RandomState,
+    known: Generations<Identity>,
+}
+
+impl Identities {
+    /// The identity of a user, as far as `handling` allows.
+    #[must_use]
+    pub fn identify(&mut self, ids: &Ids, handling: Handling, user: &User<'_>) -> Arc<Identity> {
+        let directory = user.directory.as_deref();
+        if handling == Handling::Keep {
+            let hash = self.hasher.hash_one((directory, &*user.name));
+            let same = |known: &Identity| {
+                known.directory.as_deref() == directory && known.user_name.as_deref() == Some(&*user.name)
+            };
+            let rehash = |known: &Identity| {
+                self.hasher.hash_one((known.directory.as_deref(), known.user_name.as_deref().unwrap_or_default()))
+            };
+            return self.known.get(hash, same, || clear(ids, user), rehash);
+        }
+        // The clear user must not be kept, so the hash is made each time.
+        let key = key_of(ids, user);
+        let hash = self.hasher.hash_one(key);
+        let make = || concealed(key, handling);
+        self.known.get(hash, |known| known.key == key, make, |known| self.hasher.hash_one(known.key))
+    }
+}
+
+fn key_of(ids: &Ids, user: &User<'_>) -> UserKey {
+    ids.user_key(&caseless(user.directory.as_deref().unwrap_or_default()), &caseless(&user.name))
+}
+
+fn clear(ids: &Ids, user: &User<'_>) -> Identity {
+    let user_id = match &user.directory {
+        Some(directory) => Cow::Owned(format!("{directory}\\{}", user.name)),
+        None => Cow::Borrowed(&*user.name),
+    };
+    Identity {
+        key: key_of(ids, user),
+        user_id: Some(user_id.as_ref().into()),
+        user_name: Some(user.name.as_ref().into()),
+        directory: user.directory.as_deref().map(Box::from),
+        user_hash: None,
+        label: user_id.into(),
+    }
+}
+
+fn concealed(key: UserKey, handling: Handling) -> Identity {
+    let hash = (handling == Handling::Hash).then(|| hex(&key));
+    let label = match hash.as_deref().and_then(|hash| hash.get(..8)) {
+        Some(beginning) => format!("user {beginning}").into(),
+        None => "a user".into(),
+    };
+    Identity { key, user_id: None, user_name: None, directory: None, user_hash: hash, label }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::processor::ids::Key;
+
+    fn ids() -> Ids {
+        Ids::new(&Key::new(b"a key for tests only"))
+    }
+
+    fn user<'a>(directory: &'a str, name: &'a str) -> User<'a> {
+        User { directory: (!directory.is_empty()).then_some(directory.into()), name: name.into() }
+    }
+
+    fn rule(directory: &str, user: &str) -> ExcludeRule {
+        ExcludeRule { directory: directory.to_owned(), user: user.to_owned() }
+    }
+
+    #[test]
+    fn a_rule_needs_both_patterns_and_no_case() {
+        let exclusions = Exclusions::new(&[rule("INTERNAL", "sa_*"), rule("", "robot?"), rule("*", "ÅSA")]);
+        assert!(exclusions.excludes(Some("internal"), "SA_Repository"));
+        assert!(!exclusions.excludes(Some("LAB"), "sa_repository"));
+        assert!(exclusions.excludes(None, "Robot7"));
+        assert!(!exclusions.excludes(None, "robot"));
+        assert!(!exclusions.excludes(Some("LAB"), "robot7"), "an empty pattern is an absent directory");
+        assert!(exclusions.excludes(Some("any"), "åsa"));
+        assert!(!Exclusions::default().excludes(None, "anyone"));
+    }
+
+    /// The definition, word for word.
+    fn fits(pattern: &[char], text: &[char]) -> bool {
+        match (pattern.split_first(), text.split_first()) {
+            (None, None) => true,
+            (Some((&'*', rest)), _) => {
+                fits(rest, text) || text.split_first().is_some_and(|(_, text)| fits(pattern, text))
+            }
+            (Some((&wanted, rest)), Some((&found, text))) => (wanted == '?' || wanted == found) && fits(rest, text),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_match_as_they_are_defined(pattern in "[ab*?]{0,8}", text in "[ab]{0,10}") {
+            let (chars, of_text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+            prop_assert_eq!(matches(&chars, &text), fits(&chars, &of_text));
+        }
+    }
+
+    #[test]
+    fn many_stars_take_no_time() {
+        let pattern: Vec<char> = "*a".repeat(50).chars().chain("b".chars()).collect();
+        assert!(!matches(&pattern, &"a".repeat(65_507)));
+    }
+
+    #[test]
+    fn a_kept_user_is_spelled_as_sent_and_compared_without_case() {
+        let mut identities = Identities::default();
+        let one = identities.identify(&ids(), Handling::Keep, &user("LAB", "Goran"));
+        let other = identities.identify(&ids(), Handling::Keep, &user("lab", "goran"));
+        assert_eq!(one.user_id.as_deref(), Some("LAB\\Goran"));
+        assert_eq!(other.user_id.as_deref(), Some("lab\\goran"));
+        assert_eq!(one.key, other.key);
+        let alone = identities.identify(&ids(), Handling::Keep, &user("", "goran"));
+        assert_eq!(alone.user_id.as_deref(), Some("goran"));
+        assert_ne!(alone.key, one.key);
+        assert!(Arc::ptr_eq(&one, &identities.identify(&ids(), Handling::Keep, &user("LAB", "Goran"))));
+    }
+
+    #[test]
+    fn a_concealed_user_is_nowhere_in_what_is_kept() {
+        for handling in [Handling::Hash, Handling::Drop] {
+            let mut identities = Identities::default();
+            let identity = identities.identify(&ids(), handling, &user("LAB", "goran"));
+            let kept = format!("{identities:?}").to_lowercase();
+            assert!(!kept.contains("goran") && !kept.contains("lab\\"), "{kept}");
+            assert_eq!(identity.user_hash.is_some(), handling == Handling::Hash);
+            assert_eq!(identity.key, identities.identify(&ids(), handling, &user("lab", "GORAN")).key);
+        }
+    }
 }
