@@ -62,7 +62,8 @@ const LOG: LogRecord<'static> = LogRecord {
     event_name: "qlik.sense.connection.open",
     body: BODY,
     attributes: &ATTRIBUTES,
-    context: Some(CONTEXT),
+    trace_id: Some(CONTEXT.trace_id),
+    span_id: Some(CONTEXT.span_id),
 };
 
 const SPAN: Span<'static> = Span {
@@ -129,7 +130,6 @@ fn span(criterion: &mut Criterion) {
 }
 
 fn generated_log(log: &LogRecord<'_>) -> logs::LogRecord {
-    let context = log.context.unwrap_or(CONTEXT);
     logs::LogRecord {
         time_unix_nano: log.time.as_nanos(),
         observed_time_unix_nano: log.observed_time.as_nanos(),
@@ -137,8 +137,8 @@ fn generated_log(log: &LogRecord<'_>) -> logs::LogRecord {
         body: Some(generated_value(Value::Text(log.body))),
         attributes: generated_attributes(log.attributes),
         flags: 1,
-        trace_id: context.trace_id.0.to_vec(),
-        span_id: context.span_id.0.to_vec(),
+        trace_id: CONTEXT.trace_id.0.to_vec(),
+        span_id: CONTEXT.span_id.0.to_vec(),
         event_name: log.event_name.to_owned(),
         ..Default::default()
     }

@@ -132,8 +132,10 @@ pub struct LogRecord<'a> {
     pub body: &'a str,
     /// Attributes with unique keys.
     pub attributes: &'a [Attribute<'a>],
-    /// The span that the record belongs to, often one that is sent only hours later.
-    pub context: Option<SpanContext>,
+    /// The trace that the record belongs to, if it is known.
+    pub trace_id: Option<TraceId>,
+    /// The span that the record belongs to, often one that is sent only hours later; only with a trace.
+    pub span_id: Option<SpanId>,
 }
 
 /// What a span is to the system that it ran in. The discriminant is OTLP's number.

@@ -26,10 +26,12 @@ impl Message for LogRecord<'_> {
         sink.number(2, self.severity as u64);
         sink.message(5, &Value::Text(self.body));
         attributes(sink, 6, self.attributes);
-        if let Some(context) = self.context {
+        if let Some(trace_id) = self.trace_id {
             sink.fixed32(8, SAMPLED);
-            sink.present(9, &context.trace_id.0);
-            sink.present(10, &context.span_id.0);
+            sink.present(9, &trace_id.0);
+        }
+        if let Some(span_id) = self.span_id {
+            sink.present(10, &span_id.0);
         }
         sink.fixed64(11, self.observed_time.as_nanos());
         sink.text(12, self.event_name);

@@ -199,7 +199,8 @@ fn alike(encoder: &mut Encoder, entries: usize) {
                 event_name: "session.start",
                 body: &body,
                 attributes: &[],
-                context: None,
+                trace_id: None,
+                span_id: None,
             },
         );
     }

@@ -46,7 +46,8 @@ pub(crate) struct OwnedLog {
     event_name: String,
     body: String,
     attributes: Attributes,
-    context: Option<SpanContext>,
+    trace_id: Option<TraceId>,
+    span_id: Option<SpanId>,
 }
 
 #[derive(Clone, Debug)]
@@ -115,14 +116,15 @@ fn context() -> impl Strategy<Value = SpanContext> {
 
 fn log() -> impl Strategy<Value = OwnedLog> {
     let severity = prop_oneof![Just(Severity::Info), Just(Severity::Warn)];
-    (times(), severity, text(), text(), attributes(), option::of(context())).prop_map(
+    (times(), severity, text(), text(), attributes(), option::of((context(), any::<bool>()))).prop_map(
         |(times, severity, event_name, body, attributes, context)| OwnedLog {
             times,
             severity,
             event_name,
             body,
             attributes,
-            context,
+            trace_id: context.map(|(context, _)| context.trace_id),
+            span_id: context.filter(|(_, in_span)| *in_span).map(|(context, _)| context.span_id),
         },
     )
 }
@@ -198,7 +200,8 @@ impl OwnedLog {
             event_name: &self.event_name,
             body: &self.body,
             attributes: &borrow(&self.attributes, &texts(&self.attributes)),
-            context: self.context,
+            trace_id: self.trace_id,
+            span_id: self.span_id,
         })
     }
 }
@@ -304,9 +307,9 @@ impl OwnedLog {
             },
             body: Some(expected_text(&self.body)),
             attributes: expected_attributes(&self.attributes),
-            flags: self.context.map_or(0, |_| 1),
-            trace_id: self.context.map_or_else(Vec::new, |context| context.trace_id.0.to_vec()),
-            span_id: self.context.map_or_else(Vec::new, |context| context.span_id.0.to_vec()),
+            flags: self.trace_id.map_or(0, |_| 1),
+            trace_id: self.trace_id.map_or_else(Vec::new, |id| id.0.to_vec()),
+            span_id: self.span_id.map_or_else(Vec::new, |id| id.0.to_vec()),
             event_name: self.event_name.clone(),
             ..Default::default()
         }

@@ -1,0 +1,147 @@
+//! What many events say alike, kept once: browsers and targets.
+//!
+//! A site has a few dozen browsers and a few hundred apps, and says each of them with every event. Sessions and
+//! connections hold them by reference count.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::event::agent::Agent;
+use crate::event::{Event, Guid, text};
+
+use super::filter::Handling;
+use super::generations::Generations;
+use super::ids::Ids;
+
+/// The user agent as it may be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Browser {
+    /// The string and what was read out of it.
+    Clear {
+        /// The string as sent, cut to the limit.
+        original: Box<str>,
+        /// What was read out of it.
+        agent: Agent,
+    },
+    /// Only a keyed hash of the string.
+    Hash(Box<str>),
+}
+
+/// The client's address as it may be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// The address.
+    Address(IpAddr),
+    /// Only a keyed hash of the address.
+    Hash(Arc<str>),
+}
+
+/// Where a connection leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The app, where Qlik told one.
+    pub app: Option<Guid>,
+    /// The app's name, from the event or the names file.
+    pub app_name: Option<Box<str>>,
+    /// The path of the request.
+    pub path: Option<Box<str>>,
+    /// How the user came in.
+    pub origin: Option<Box<str>>,
+    /// The prefix of the virtual proxy.
+    pub virtual_proxy: Option<Box<str>>,
+}
+
+impl Target {
+    /// What to call the target in a sentence.
+    #[must_use]
+    pub fn label(&self) -> Option<&str> {
+        self.app_name.as_deref().or(self.path.as_deref())
+    }
+
+    fn says(&self, event: &Event<'_>, app_name: Option<&str>, length_max: usize) -> bool {
+        let same = |ours: &Option<Box<str>>, theirs: Option<&str>| match (ours, theirs) {
+            (Some(ours), Some(theirs)) => **ours == *text::cut(theirs, length_max),
+            (None, None) => true,
+            _ => false,
+        };
+        self.app == event.app_id
+            && same(&self.app_name, app_name)
+            && same(&self.path, event.path.as_deref())
+            && same(&self.origin, event.origin.as_deref())
+            && same(&self.virtual_proxy, event.virtual_proxy.as_deref())
+    }
+}
+
+/// Everything that is kept once.
+#[derive(Debug)]
+pub(super) struct Details {
+    hasher: RandomState,
+    browsers: Generations<Browser>,
+    targets: Generations<Target>,
+    length_max: usize,
+}
+
+impl Details {
+    /// Keeps texts up to `length_max` bytes.
+    pub(super) fn new(length_max: usize) -> Self {
+        Self {
+            hasher: RandomState::new(),
+            browsers: Generations::default(),
+            targets: Generations::default(),
+            length_max,
+        }
+    }
+
+    /// The browser behind a user agent string, if anything of it may be sent.
+    pub(super) fn browser(&mut self, user_agent: &str, handling: Handling, ids: &Ids) -> Option<Arc<Browser>> {
+        match handling {
+            Handling::Drop => None,
+            Handling::Hash => Some(Arc::new(Browser::Hash(ids.hash_text("user_agent", user_agent)))),
+            Handling::Keep => {
+                let original = text::cut(user_agent, self.length_max);
+                let hash = self.hasher.hash_one(&*original);
+                let same =
+                    |browser: &Browser| matches!(browser, Browser::Clear { original: ours, .. } if **ours == *original);
+                let make = || Browser::Clear { original: original.as_ref().into(), agent: Agent::parse(user_agent) };
+                Some(self.browsers.get(hash, same, make, |browser| self.hasher.hash_one(browser.original())))
+            }
+        }
+    }
+
+    /// Where an event leads to; `None` where it says nothing of it.
+    pub(super) fn target(&mut self, event: &Event<'_>, app_name: Option<&str>) -> Arc<Target> {
+        let length_max = self.length_max;
+        let key = (event.app_id, app_name, event.path.as_deref());
+        let hash = self.hasher.hash_one(key);
+        let kept = |text: Option<&str>| text.map(|text| Box::from(text::cut(text, length_max).as_ref()));
+        let make = || Target {
+            app: event.app_id,
+            app_name: kept(app_name),
+            path: kept(event.path.as_deref()),
+            origin: kept(event.origin.as_deref()),
+            virtual_proxy: kept(event.virtual_proxy.as_deref()),
+        };
+        let rehash =
+            |target: &Target| self.hasher.hash_one((target.app, target.app_name.as_deref(), target.path.as_deref()));
+        self.targets.get(hash, |target| target.says(event, app_name, length_max), make, rehash)
+    }
+}
+
+impl Browser {
+    fn original(&self) -> &str {
+        match self {
+            Self::Clear { original, .. } => original,
+            Self::Hash(hash) => hash,
+        }
+    }
+}
+
+/// The client's address, if anything of it may be sent.
+pub(super) fn client(address: IpAddr, handling: Handling, ids: &Ids) -> Option<Client> {
+    match handling {
+        Handling::Drop => None,
+        Handling::Hash => Some(Client::Hash(ids.hash_text("client_address", &address.to_string()).into())),
+        Handling::Keep => Some(Client::Address(address)),
+    }
+}

@@ -1,0 +1,216 @@
+//! The life of a session: opened, heard of, cut, woken at its deadline, ended.
+
+use std::sync::Arc;
+
+use crate::event::caseless;
+use crate::signal::TraceId;
+use crate::time::{Now, RunningTime, Timestamp};
+
+use super::state::{CloseReason, Connection, Cut, EndReason, Piece, Session, Start, Until};
+use super::table::{Ended, Links, Slot};
+use super::{ADVANCE_MAX, Occurrence, Restart, SessionTracker, Transition};
+
+/// Ended ids are remembered up to as many as sessions may be open, and at least this many.
+const REMEMBERED_MIN: usize = 10_000;
+
+impl SessionTracker {
+    pub(super) fn open_session(
+        &mut self,
+        now: Now,
+        occurrence: &Occurrence<'_>,
+        started: Start,
+        ended: Option<&Ended>,
+        out: &mut impl FnMut(Transition<'_>),
+    ) -> Slot {
+        while self.table.len() >= self.config.open_sessions_max.max(1)
+            && let Some(victim) = self.table.victim()
+        {
+            let end = self.table.get(victim).map_or(occurrence.time, |session| session.last_activity);
+            self.end(victim, now, end, EndReason::Evicted, out);
+        }
+        let trace_id = match (ended, occurrence.id) {
+            (Some(ended), _) => ended.trace_id,
+            (None, Some(id)) => id.trace_id(),
+            (None, None) => self.trace_without_id(occurrence),
+        };
+        let number = ended.map_or(1, |ended| ended.segment.saturating_add(1));
+        let span_id = self.ids.session_span(trace_id, &occurrence.node.key, number);
+        let segment = Piece::first(number, occurrence.time, span_id, now, self.config.max_span_duration);
+        let mut session = Session {
+            node: Arc::clone(occurrence.node),
+            identity: Arc::clone(occurrence.identity),
+            id: occurrence.id,
+            trace_id,
+            start: occurrence.time,
+            started,
+            segment,
+            last_activity: occurrence.time,
+            connections: Vec::new(),
+            connections_opened: 0,
+            browser: occurrence.browser.cloned(),
+            client: occurrence.client.cloned(),
+            target: Some(Arc::clone(occurrence.target)),
+            first_segment: number,
+            heard: now.running,
+            touched: self.events,
+            heartbeat_due: self.config.heartbeat.map_or(RunningTime::NEVER, |heartbeat| now.running + heartbeat),
+            alone: true,
+            deadline: RunningTime::NEVER,
+            by_user: Links::default(),
+            by_age: Links::default(),
+        };
+        session.deadline = self.next_deadline(&session);
+        let slot = self.table.insert(session);
+        if let Some(session) = self.table.get(slot) {
+            out(Transition::Opened(session));
+        }
+        slot
+    }
+
+    /// A trace id of its own for a session without an id: the ordinal tells apart those opened at the same moment.
+    fn trace_without_id(&mut self, occurrence: &Occurrence<'_>) -> TraceId {
+        let user = &occurrence.event.user;
+        let directory = caseless(user.directory.as_deref().unwrap_or_default());
+        let name = caseless(&user.name);
+        let (ids, key, time) = (&self.ids, &occurrence.node.key, occurrence.time);
+        self.recent_traces.first_free(|ordinal| ids.trace_without_id(key, &directory, &name, time, ordinal)).1
+    }
+
+    /// Notes that a session was heard of, and cuts the pieces of its spans that are too long by then.
+    pub(super) fn touch(
+        &mut self,
+        slot: Slot,
+        now: Now,
+        occurrence: &Occurrence<'_>,
+        until: Until,
+        out: &mut impl FnMut(Transition<'_>),
+    ) {
+        self.table.touch(slot);
+        let events = self.events;
+        if let Some(session) = self.table.get_mut(slot) {
+            session.touched = events;
+            session.heard = now.running;
+            session.last_activity = session.last_activity.max(occurrence.time);
+            if session.browser.is_none() {
+                session.browser = occurrence.browser.cloned();
+            }
+            if session.client.is_none() {
+                session.client = occurrence.client.cloned();
+            }
+            if session.target.as_ref().is_none_or(|target| target.virtual_proxy.is_none()) {
+                session.target = Some(Arc::clone(occurrence.target));
+            }
+        }
+        self.cut(slot, until, out);
+    }
+
+    fn cut(&mut self, slot: Slot, until: Until, out: &mut impl FnMut(Transition<'_>)) {
+        let length_max = self.config.max_span_duration;
+        let Some(session) = self.table.get_mut(slot) else { return };
+        while let Some(cut) = session.cut(until, length_max, &self.ids) {
+            match cut {
+                Cut::Segment(segment) => {
+                    let (end, reason) = (segment.start + length_max, EndReason::Rollover);
+                    out(Transition::Segment { session, segment, end, reason });
+                }
+                Cut::Part { connection, piece: part, parent } => {
+                    let (end, reason) = (part.start + length_max, CloseReason::Rollover);
+                    if let Some(connection) = session.connections.get(connection) {
+                        out(Transition::Part { session, connection, part, parent, end, reason });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends a session with all its connections.
+    pub(super) fn end(
+        &mut self,
+        slot: Slot,
+        now: Now,
+        end: Timestamp,
+        reason: EndReason,
+        out: &mut impl FnMut(Transition<'_>),
+    ) {
+        self.cut(slot, Until::Before(end), out);
+        let Some(session) = self.table.get(slot) else { return };
+        for connection in &session.connections {
+            end_connection(session, connection, end, reason.of_connections(), out);
+        }
+        let segment = session.segment;
+        out(Transition::Segment { session, segment, end: end.max(segment.start), reason });
+        let end = end.max(session.start);
+        out(Transition::Ended { session, end, reason });
+        self.table.remove(slot, end, now.running, self.config.open_sessions_max.max(REMEMBERED_MIN));
+    }
+
+    pub(super) fn end_suspects(&mut self, now: Now, out: &mut impl FnMut(Transition<'_>)) {
+        let Some(position) = self.restarts.iter().position(|restart| restart.due <= now.running) else { return };
+        let Some(&Restart { node, before, .. }) = self.restarts.get(position) else { return };
+        let suspect = |session: &Session| session.node.index == node && session.touched <= before;
+        let suspects: Vec<Slot> =
+            self.table.iter().filter(|(_, session)| suspect(session)).map(|(slot, _)| slot).take(ADVANCE_MAX).collect();
+        if suspects.len() < ADVANCE_MAX {
+            self.restarts.remove(position);
+        }
+        for slot in suspects {
+            let Some(end) = self.table.get(slot).map(|session| session.last_activity) else { continue };
+            self.end(slot, now, end, EndReason::ProxyRestart, out);
+        }
+    }
+
+    /// Does what is due for one session.
+    pub(super) fn wake(&mut self, slot: Slot, now: Now, out: &mut impl FnMut(Transition<'_>)) {
+        let Some(session) = self.table.get(slot) else { return };
+        if self.expiry(session) <= now.running {
+            let end = session.last_activity;
+            return self.end(slot, now, end, EndReason::Expired, out);
+        }
+        self.cut(slot, Until::Due(now.running), out);
+        let Some(session) = self.table.get_mut(slot) else { return };
+        if let Some(heartbeat) = self.config.heartbeat
+            && session.heartbeat_due <= now.running
+        {
+            session.heartbeat_due = now.running + heartbeat;
+            out(Transition::Heartbeat(session));
+        }
+        if let Some(session) = self.table.get(slot) {
+            let deadline = self.next_deadline(session);
+            self.table.schedule(slot, deadline);
+        }
+    }
+
+    fn expiry(&self, session: &Session) -> RunningTime {
+        let connected = !session.connections.is_empty();
+        session.heard + if connected { self.config.expire_connected_after } else { self.config.expire_after }
+    }
+
+    fn next_deadline(&self, session: &Session) -> RunningTime {
+        let parts = session.connections.iter().map(|connection| connection.part.due).min();
+        let own = self.expiry(session).min(session.segment.due).min(session.heartbeat_due);
+        parts.map_or(own, |part| own.min(part))
+    }
+
+    /// Moves a session's deadline forward where it has become earlier. The other way round it is found out when the old
+    /// one comes up. Only the newest connection can be due before what is scheduled already.
+    pub(super) fn schedule_earlier(&mut self, slot: Slot) {
+        let Some(session) = self.table.get(slot) else { return };
+        let own = self.expiry(session).min(session.segment.due);
+        let deadline = session.connections.last().map_or(own, |connection| own.min(connection.part.due));
+        if deadline < session.deadline {
+            self.table.schedule(slot, deadline);
+        }
+    }
+}
+
+/// Completes the last part of a connection's span.
+pub(super) fn end_connection(
+    session: &Session,
+    connection: &Connection,
+    end: Timestamp,
+    reason: CloseReason,
+    out: &mut impl FnMut(Transition<'_>),
+) {
+    let (part, parent) = (connection.part, connection.parent);
+    out(Transition::Part { session, connection, part, parent, end: end.max(part.start), reason });
+}

@@ -1,0 +1,108 @@
+//! Which session an event belongs to. The rules are told in the head of the parent module.
+
+use std::time::Duration;
+
+use crate::event::Guid;
+use crate::time::Timestamp;
+
+use super::state::{Session, Start};
+use super::table::{Ended, Slot};
+use super::{Occurrence, SessionTracker};
+
+/// How far apart a Start and the session that it confirms may be.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
+
+/// Where an event belongs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    Open(Slot),
+    Ended(Ended),
+    Nowhere,
+}
+
+impl SessionTracker {
+    /// The session of an event that is no Start.
+    pub(super) fn place_of(
+        &mut self,
+        occurrence: &Occurrence<'_>,
+        without_id: impl FnOnce(&Self) -> Option<Slot>,
+    ) -> Place {
+        let Some(id) = occurrence.id else {
+            return without_id(self).map_or(Place::Nowhere, Place::Open);
+        };
+        let node = occurrence.node.index;
+        if let Some(slot) = self.table.find(node, id) {
+            return Place::Open(slot);
+        }
+        if let Some(ended) = self.table.find_ended(node, id) {
+            return Place::Ended(ended);
+        }
+        let anonymous = self.table.of_user(node, occurrence.identity.key).filter(|(_, session)| session.id.is_none());
+        match anonymous.min_by_key(|(slot, session)| (session.start, *slot)).map(|(slot, _)| slot) {
+            Some(slot) => {
+                self.table.adopt(slot, id);
+                Place::Open(slot)
+            }
+            None => Place::Nowhere,
+        }
+    }
+
+    pub(super) fn place_of_start(&mut self, occurrence: &Occurrence<'_>) -> Place {
+        let node = occurrence.node.index;
+        if let Some(id) = occurrence.id {
+            if let Some(slot) = self.table.find(node, id) {
+                return Place::Open(slot);
+            }
+            if let Some(ended) = self.table.find_ended(node, id) {
+                return Place::Ended(ended);
+            }
+        }
+        let mut close = self.table.of_user(node, occurrence.identity.key).filter(|(_, session)| {
+            let speaks_of_it = match occurrence.id {
+                Some(_) => session.id.is_none(),
+                None => session.started == Start::Inferred,
+            };
+            speaks_of_it && apart(session.start, occurrence.time) <= CONFIRM_WITHIN
+        });
+        let (first, second) = (close.next().map(|(slot, _)| slot), close.next());
+        let (Some(slot), None) = (first, second) else { return Place::Nowhere };
+        drop(close);
+        if let Some(id) = occurrence.id {
+            self.table.adopt(slot, id);
+        }
+        Place::Open(slot)
+    }
+
+    pub(super) fn most_recently_active(&self, occurrence: &Occurrence<'_>) -> Option<Slot> {
+        self.table.of_user(occurrence.node.index, occurrence.identity.key).next().map(|(slot, _)| slot)
+    }
+
+    pub(super) fn least_recently_active(&self, occurrence: &Occurrence<'_>) -> Option<Slot> {
+        let (node, user) = (occurrence.node.index, occurrence.identity.key);
+        let idle = self.table.of_user_reversed(node, user).find(|(_, session)| session.connections.is_empty());
+        idle.or_else(|| self.table.of_user_reversed(node, user).next()).map(|(slot, _)| slot)
+    }
+
+    /// The session with the oldest open connection to the app. Without one the Close still is a sign of life, and the
+    /// most recently active session gets it.
+    pub(super) fn with_connection_to(&self, occurrence: &Occurrence<'_>, app: Option<Guid>) -> Option<Slot> {
+        let (node, user) = (occurrence.node.index, occurrence.identity.key);
+        let open = |session: &Session| {
+            let index = session.find_connection(app)?;
+            session.connections.get(index).map(|connection| connection.open)
+        };
+        let candidates = self.table.of_user(node, user).filter_map(|(slot, session)| Some((open(session)?, slot)));
+        let found = match app {
+            Some(_) => candidates.min().map(|(_, slot)| slot),
+            None => {
+                let all = self.table.of_user(node, user).map(|(_, session)| session.connections.len()).sum::<usize>();
+                candidates.map(|(_, slot)| slot).next().filter(|_| all == 1)
+            }
+        };
+        found.or_else(|| self.most_recently_active(occurrence))
+    }
+}
+
+fn apart(one: Timestamp, other: Timestamp) -> Duration {
+    one.since(other).max(other.since(one))
+}

@@ -1,0 +1,72 @@
+//! Texts that attributes borrow and that have to be made first: ids, addresses and times, spelled out.
+
+use crate::event::GuidText;
+use crate::time::Timestamp;
+
+use super::detail::{Client, Target};
+use super::ids::SessionKey;
+use super::session::{Occurrence, Placement, Session};
+
+/// RFC 3339 in UTC.
+pub(super) fn rfc3339(time: Timestamp) -> String {
+    jiff::Timestamp::from_nanosecond(time.as_nanos().into()).map(|time| time.to_string()).unwrap_or_default()
+}
+
+/// What `session.id` shows.
+pub(super) enum SessionIdText {
+    Guid(GuidText),
+    Hash(String),
+}
+
+impl SessionIdText {
+    pub(super) fn of_session(session: &Session) -> Self {
+        session.id.map_or_else(|| Self::Hash(session.trace_id.to_string()), Self::of_key)
+    }
+
+    fn of_key(key: SessionKey) -> Self {
+        key.guid().map_or_else(|| Self::Hash(key.trace_id().to_string()), |guid| Self::Guid(guid.to_text()))
+    }
+
+    pub(super) fn of(occurrence: &Occurrence<'_>, placement: Placement<'_>) -> Option<Self> {
+        match placement {
+            Placement::Session(session)
+            | Placement::Connection(session, _)
+            | Placement::NoConnection(session)
+            | Placement::Failed(Some(session), _) => Some(Self::of_session(session)),
+            Placement::Unmatched(_) | Placement::AfterEnd(..) | Placement::Failed(None, _) => {
+                occurrence.id.map(Self::of_key)
+            }
+        }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Guid(text) => text.as_str(),
+            Self::Hash(text) => text,
+        }
+    }
+}
+
+/// Texts that attributes borrow and that have to be made first.
+pub(super) struct Texts {
+    pub(super) app: Option<GuidText>,
+    pub(super) address: Option<String>,
+}
+
+impl Texts {
+    pub(super) fn new(target: &Target, client: Option<&Client>) -> Self {
+        let address = match client {
+            Some(Client::Address(address)) => Some(address.to_string()),
+            Some(Client::Hash(_)) | None => None,
+        };
+        Self { app: target.app.map(|app| app.to_text()), address }
+    }
+
+    pub(super) fn of_session(session: &Session) -> Self {
+        let address = match &session.client {
+            Some(Client::Address(address)) => Some(address.to_string()),
+            Some(Client::Hash(_)) | None => None,
+        };
+        Self { app: None, address }
+    }
+}
