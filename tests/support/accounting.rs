@@ -15,33 +15,28 @@ pub struct Counts {
 }
 
 pub fn counts(telemetry: &Telemetry, signal: Signal) -> Counts {
-    let total = |what| telemetry.total(signal, what);
+    let counts = telemetry.snapshot().signal(signal);
     Counts {
-        produced: total("produced"),
-        acknowledged: total("acknowledged"),
-        refused: total("refused"),
-        quarantined: total("quarantined"),
-        expired: total("expired"),
+        produced: counts.produced,
+        acknowledged: counts.acknowledged,
+        refused: counts.refused,
+        quarantined: counts.quarantined,
+        expired: counts.expired,
     }
 }
 
 /// How often the telemetry was told of trouble with one signal, and of its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    pub retrying: usize,
-    pub parked: usize,
-    pub delivering: usize,
-    pub refused: usize,
+    pub retrying: u64,
+    pub parked: u64,
+    pub delivering: u64,
+    pub refused: u64,
 }
 
 pub fn told(telemetry: &Telemetry, signal: Signal) -> Told {
-    let calls = |what| telemetry.calls(signal, what);
-    Told {
-        retrying: calls("retrying"),
-        parked: calls("parked"),
-        delivering: calls("delivering"),
-        refused: calls("refused"),
-    }
+    let counts = telemetry.snapshot().signal(signal);
+    Told { retrying: counts.retries, parked: counts.parks, delivering: counts.recoveries, refused: counts.remarks }
 }
 
 /// `produced = acknowledged + refused + quarantined + expired + pending`; nothing is restored in memory.

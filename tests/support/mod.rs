@@ -5,3 +5,4 @@
 pub mod accounting;
 pub mod certificates;
 pub mod collector;
+pub mod site;
