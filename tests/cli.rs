@@ -18,12 +18,8 @@ fn run(arguments: &[&str]) -> Output {
 
 fn decode(arguments: &[&str], input: &[u8]) -> Output {
     let mut command = sense_otel(&[&["decode"], arguments].concat());
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
     // The child reads to the end of its input before it ends, so that the pipe cannot break.
     child.stdin.take().expect("a pipe").write_all(input).expect("the child reads");
     child.wait_with_output().expect("the child ends")
@@ -56,7 +52,8 @@ fn version_is_that_of_the_package() {
 
 #[test]
 fn a_mistake_on_the_command_line_is_exit_code_2_and_says_what_is_known() {
-    for arguments in [&["--frobnicate"][..], &["demo", "--sesions", "3"], &["demo", "--sessions", "0"], &["dcode"], &[]] {
+    for arguments in [&["--frobnicate"][..], &["demo", "--sesions", "3"], &["demo", "--sessions", "0"], &["dcode"], &[]]
+    {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
@@ -109,7 +106,7 @@ const EXTENDED_EXPLAINED: &str = r"1: Open connection
 #[test]
 fn decode_explains_the_stock_format() {
     let output = decode(&[], STOCK.as_bytes());
-    let expected = format!("{STOCK_EXPLAINED}\n1 datagrams: 1 understood, 0 rejected\n");
+    let expected = format!("{STOCK_EXPLAINED}\ndatagrams: 1 (1 understood, 0 rejected)\n");
     assert_eq!(text(&output.stdout), expected);
     assert_eq!(output.status.code(), Some(0));
 }
@@ -117,7 +114,7 @@ fn decode_explains_the_stock_format() {
 #[test]
 fn decode_explains_the_extended_format_with_escapes() {
     let output = decode(&["-"], EXTENDED.as_bytes());
-    let expected = format!("{EXTENDED_EXPLAINED}\n1 datagrams: 1 understood, 0 rejected\n");
+    let expected = format!("{EXTENDED_EXPLAINED}\ndatagrams: 1 (1 understood, 0 rejected)\n");
     assert_eq!(text(&output.stdout), expected);
     assert_eq!(output.status.code(), Some(0));
 }
@@ -135,14 +132,18 @@ fn decode_says_why_not_and_fails() {
     let output = decode(&[], input.as_bytes());
     let expected = "\
 1: rejected, too_few_fields
-   why            fields are missing; the datagram was cut off on its way, or the pattern of the appender was changed
+   why            fields are missing; the datagram was cut off on its way, or
+                  the pattern of the appender was changed
    datagram       /qseow-proxy-connection/;pro2-win2;Open conn (44 bytes)
 
 2: rejected, unknown_type
-   why            the first field is no message type of ours; another appender or program sends to this port, or the pattern of the appender was changed; compare it with the output of `sense-otel appender`
+   why            the first field is no message type of ours; another appender
+                  or program sends to this port, or the pattern of the appender
+                  was changed; compare it with the output of `sense-otel
+                  appender`
    datagram       /unknown-message-type/;host1;Start session;A;b;c;d;e (52 bytes)
 
-2 datagrams: 0 understood, 2 rejected
+datagrams: 2 (0 understood, 2 rejected)
 ";
     assert_eq!(text(&output.stdout), expected);
     assert_eq!(output.status.code(), Some(1));

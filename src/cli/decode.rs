@@ -90,6 +90,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Bytes of a rejected datagram that are shown.
 const EXCERPT_BYTES: usize = 200;
 
+/// What an explanation leaves of 80 columns.
+const ADVICE_WIDTH: usize = 62;
+
 const HINTS: &str = r"
 Nothing has arrived for 10 seconds. What to look at, in this order:
   1. Does anything happen? Open an app in Qlik Sense now: that is an event.
@@ -137,7 +140,7 @@ fn read_lines(
         explain(&datagram, None, &mut tally, out).map_err(DecodeError::Output)?;
     }
     let Tally { datagrams, rejected } = tally;
-    writeln!(out, "{datagrams} datagrams: {} understood, {rejected} rejected", datagrams - rejected)
+    writeln!(out, "datagrams: {datagrams} ({} understood, {rejected} rejected)", datagrams - rejected)
         .map_err(DecodeError::Output)?;
     Ok(tally)
 }
@@ -215,7 +218,11 @@ fn explain(datagram: &[u8], source: Option<SocketAddr>, tally: &mut Tally, out: 
 }
 
 fn write_rejection(datagram: &[u8], reason: RejectReason, out: &mut impl Write) -> io::Result<()> {
-    write_field("why", advice::rejected(reason), out)?;
+    let mut name = "why";
+    for line in wrap(advice::rejected(reason), ADVICE_WIDTH) {
+        write_field(name, &line, out)?;
+        name = "";
+    }
     let shown = datagram.get(..EXCERPT_BYTES).unwrap_or(datagram);
     let more = if shown.len() < datagram.len() { "..." } else { "" };
     let excerpt = format!("{}{more} ({} bytes)", shown.escape_ascii(), datagram.len());
@@ -236,6 +243,21 @@ fn write_fields(event: &Event<'_>, out: &mut impl Write) -> io::Result<()> {
 
 fn write_field(name: &str, value: &str, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "   {name:<14} {value}")
+}
+
+/// Lines of whole words, each at most `width` bytes unless a single word is longer.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn fields(event: &Event<'_>) -> [(&'static str, Option<String>); 15] {
@@ -294,7 +316,7 @@ mod tests {
         let text = String::from_utf8(out).expect("text");
         assert!(text.starts_with("1: rejected, unknown_type\n   why            "), "{text}");
         assert!(text.contains("\n   datagram       /nonsense/;a (12 bytes)\n\n2: rejected, "), "{text}");
-        assert!(text.ends_with("\n2 datagrams: 0 understood, 2 rejected\n"), "{text}");
+        assert!(text.ends_with("\ndatagrams: 2 (0 understood, 2 rejected)\n"), "{text}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::ExposeSecret;
 use thiserror::Error;
 use tonic::body::Body;
-use tonic::codec::{BufferSettings, CompressionEncoding, EncodeBody, EncodeBuf, Encoder};
+use tonic::codec::{BufferSettings, EncodeBody, EncodeBuf, Encoder};
 use tonic::codegen::Service;
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -241,13 +241,9 @@ impl Client {
     }
 
     fn request(&self, signal: Signal, bodies: Vec<Bytes>) -> http::Request<Body> {
-        let compression = match self.config.compression {
-            Compression::None => None,
-            Compression::Gzip => Some(CompressionEncoding::Gzip),
-            Compression::Zstd => Some(CompressionEncoding::Zstd),
-        };
         let encoder = Concatenation { length: bodies.iter().map(Bytes::len).sum() };
-        let body = EncodeBody::new_client(encoder, stream::iter([Ok(bodies)]), compression, None);
+        let body =
+            EncodeBody::new_client(encoder, stream::iter([Ok(bodies)]), self.config.compression.encoding(), None);
         let mut request = http::Request::new(Body::new(body));
         *request.method_mut() = http::Method::POST;
         *request.version_mut() = http::Version::HTTP_2;

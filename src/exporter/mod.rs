@@ -21,6 +21,7 @@ use http::Uri;
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tonic::codec::CompressionEncoding;
 
 use self::client::{BuildError, Client};
 use self::lane::Lane;
@@ -80,6 +81,18 @@ pub enum Compression {
     Gzip,
     /// Cheaper and smaller; the OpenTelemetry Collector understands it.
     Zstd,
+}
+
+impl Compression {
+    /// What tonic calls it.
+    #[must_use]
+    pub const fn encoding(self) -> Option<CompressionEncoding> {
+        match self {
+            Self::None => None,
+            Self::Gzip => Some(CompressionEncoding::Gzip),
+            Self::Zstd => Some(CompressionEncoding::Zstd),
+        }
+    }
 }
 
 /// When the exporter shall end: `None` means not yet, a moment means that what is stored is to be delivered until then.

@@ -1,9 +1,12 @@
 //! The counters themselves, written by any thread at any time.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+
+use tracing::info;
 
 use crate::event::{self, Action, RejectReason};
 use crate::signal::Signal;
@@ -15,7 +18,7 @@ use super::{DropReason, NodeActivity, text};
 /// datagrams that anybody can send, and each would cost a series for ever.
 pub(super) const LABEL_VALUES_MAX: usize = 256;
 
-/// The label of everything beyond [`LABEL_VALUES_MAX`].
+/// The label of every node or virtual proxy beyond the 256th.
 pub const OTHER: &str = "other";
 
 /// A number that only grows, or a gauge that is set. Relaxed: nobody derives an order from it.
@@ -47,6 +50,10 @@ pub(super) struct SignalCounters {
     pub(super) refused: Counter,
     pub(super) quarantined: Counter,
     pub(super) expired: Counter,
+    pub(super) retries: Counter,
+    pub(super) parks: Counter,
+    pub(super) recoveries: Counter,
+    pub(super) remarks: Counter,
 }
 
 /// Counts per node, and what the pipeline said last about each.
@@ -133,9 +140,16 @@ impl SignalCounters {
             refused: self.refused.value(),
             quarantined: self.quarantined.value(),
             expired: self.expired.value(),
-            produced: 0,
+            ..SignalCounts::default()
         };
-        SignalCounts { produced: self.produced.value(), ..settled }
+        SignalCounts {
+            produced: self.produced.value(),
+            retries: self.retries.value(),
+            parks: self.parks.value(),
+            recoveries: self.recoveries.value(),
+            remarks: self.remarks.value(),
+            ..settled
+        }
     }
 }
 
@@ -167,14 +181,18 @@ impl NodeCounters {
 }
 
 impl Nodes {
-    /// The counters of `node`, whatever its case; those of [`OTHER`] if there are too many nodes. The flag says that
-    /// this node is new.
-    pub(super) fn node(&self, node: &str) -> (Arc<NodeCounters>, bool) {
+    /// Hands over the counters of `node`, whatever its case; those of [`OTHER`] if there are too many nodes.
+    pub(super) fn with<T>(&self, node: &str, happening: impl FnOnce(&NodeCounters) -> T) -> T {
         let node = bounded(node);
         let key = event::caseless(node);
         if let Some(counters) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(key.as_ref()) {
-            return (Arc::clone(counters), false);
+            return happening(counters);
         }
+        happening(&self.meet(node, key))
+    }
+
+    /// The counters of a node that was not there a moment ago.
+    fn meet(&self, node: &str, key: Cow<'_, str>) -> Arc<NodeCounters> {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let (key, label) = if known.len() < LABEL_VALUES_MAX || known.contains_key(key.as_ref()) {
             (key.into_owned(), node)
@@ -182,9 +200,18 @@ impl Nodes {
             (OTHER.to_owned(), OTHER)
         };
         match known.entry(key) {
-            Entry::Occupied(occupied) => (Arc::clone(occupied.get()), false),
-            Entry::Vacant(vacant) => (Arc::clone(vacant.insert(Arc::new(NodeCounters::new(label)))), true),
+            Entry::Occupied(occupied) => Arc::clone(occupied.get()),
+            Entry::Vacant(vacant) => {
+                let counters = vacant.insert(Arc::new(NodeCounters::new(label)));
+                info!(node = counters.node, "a node is heard for the first time");
+                Arc::clone(counters)
+            }
         }
+    }
+
+    /// The bounded label of `node`.
+    pub(super) fn label(&self, node: &str) -> String {
+        self.with(node, |counters| counters.node.clone())
     }
 
     /// Every node, in no order.
@@ -196,7 +223,7 @@ impl Nodes {
     pub(super) fn set_active(&self, activity: Vec<NodeActivity>) {
         let mut merged: Vec<NodeActivity> = Vec::with_capacity(activity.len());
         for each in activity {
-            let label = &self.node(&each.node).0.node;
+            let label = self.label(&each.node);
             // The pipeline names each node once, so that only the label of all the others can come twice.
             let other = if label == OTHER { merged.iter_mut().find(|known| known.node == OTHER) } else { None };
             match other {
@@ -206,7 +233,7 @@ impl Nodes {
                     other.users += each.users;
                     other.last_event = other.last_event.max(each.last_event);
                 }
-                None => merged.push(NodeActivity { node: label.clone(), ..each }),
+                None => merged.push(NodeActivity { node: label, ..each }),
             }
         }
         *self.active.write().unwrap_or_else(PoisonError::into_inner) = merged;

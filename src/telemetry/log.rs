@@ -3,8 +3,10 @@
 use std::io::{self, IsTerminal};
 
 use thiserror::Error;
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{EnvFilter, ParseError, Targets};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
@@ -28,12 +30,21 @@ pub enum LogError {
 ///
 /// A `level` that is no directive, or a log that exists already.
 pub fn init_log(level: &str) -> Result<(), LogError> {
+    subscriber(level, io::stderr, io::stderr().is_terminal())?.try_init()?;
+    Ok(())
+}
+
+/// What [`init_log`] installs, writing to `writer`.
+pub(super) fn subscriber<W>(
+    level: &str,
+    writer: W,
+    has_colours: bool,
+) -> Result<impl Subscriber + Send + Sync, ParseError>
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
     let ours = EnvFilter::builder().parse(level)?;
     let libraries = Targets::new().with_default(LevelFilter::WARN).with_target("sense_otel", LevelFilter::TRACE);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false);
-    tracing_subscriber::registry().with(ours).with(libraries).with(lines).try_init()?;
-    Ok(())
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(has_colours).with_target(false);
+    Ok(tracing_subscriber::registry().with(ours).with(libraries).with(lines))
 }

@@ -169,18 +169,6 @@ impl Telemetry {
         self.inner.counters.receive_failures.add(1);
         self.inner.lines.say(Line::ReceiveFailed, 1, &text::one_line(&error.to_string()));
     }
-
-    /// Datagrams were dropped.
-    pub fn dropped(&self, _reason: DropReason, _datagrams: u64) {}
-
-    /// The kernel threw datagrams away.
-    pub fn kernel_dropped(&self, _datagrams: u64) {}
-
-    /// The receive buffer that was asked for, and the one that was granted.
-    pub fn receive_buffer(&self, _asked: usize, _effective: usize) {}
-
-    /// A read of the socket failed.
-    pub fn receive_failed(&self, _error: &std::io::Error) {}
 }
 
 /// Understanding.
@@ -215,28 +203,28 @@ impl Telemetry {
 
     /// An event of a node was taken.
     pub fn event(&self, node: &str, action: Action) {
-        let (counters, is_new) = self.inner.nodes.node(node);
-        if let Some(counter) = counters.event(action) {
-            counter.add(1);
-        }
-        if is_new {
-            info!(node = counters.node, "first event of this node");
-        }
+        self.inner.nodes.with(node, |counters| {
+            if let Some(counter) = counters.event(action) {
+                counter.add(1);
+            }
+        });
     }
 
     /// Events of a node are missing in its sequence.
     pub fn gap(&self, node: &str, missing: u64) {
-        let (counters, _) = self.inner.nodes.node(node);
-        counters.gaps.add(1);
-        counters.missing.add(missing);
-        self.inner.lines.say(Line::Gap, missing, &counters.node);
+        self.inner.nodes.with(node, |counters| {
+            counters.gaps.add(1);
+            counters.missing.add(missing);
+            self.inner.lines.say(Line::Gap, missing, &counters.node);
+        });
     }
 
     /// A node's counter began again: its proxy service was restarted.
     pub fn restarted(&self, node: &str) {
-        let (counters, _) = self.inner.nodes.node(node);
-        counters.restarts.add(1);
-        info!(node = counters.node, "the proxy service of this node was restarted");
+        self.inner.nodes.with(node, |counters| {
+            counters.restarts.add(1);
+            info!(node = counters.node, "the proxy service of this node was restarted");
+        });
     }
 
     /// The file of app names was read.
@@ -260,7 +248,7 @@ impl Telemetry {
     pub fn session_ended(&self, node: &str, reason: &'static str, duration: Duration) {
         self.inner.counters.sessions_ended.add(1);
         if let Some(durations) = self.inner.durations.get() {
-            durations.session_ended(&self.inner.nodes.node(node).0.node, reason, duration);
+            durations.session_ended(&self.inner.nodes.label(node), reason, duration);
         }
     }
 
@@ -268,7 +256,7 @@ impl Telemetry {
     pub fn connection_ended(&self, node: &str, virtual_proxy: Option<&str>, reason: &'static str, duration: Duration) {
         self.inner.counters.connections_ended.add(1);
         if let Some(durations) = self.inner.durations.get() {
-            durations.connection_ended(&self.inner.nodes.node(node).0.node, virtual_proxy, reason, duration);
+            durations.connection_ended(&self.inner.nodes.label(node), virtual_proxy, reason, duration);
         }
     }
 }
@@ -296,7 +284,9 @@ impl Telemetry {
 
     /// The backend refused items for good, with a message of its own.
     pub fn refused(&self, signal: Signal, items: u64, message: &str) {
-        self.inner.counters.signal(signal).refused.add(items);
+        let counters = self.inner.counters.signal(signal);
+        counters.refused.add(items);
+        counters.remarks.add(1);
         self.inner.lines.say(Line::Refused(signal), items, &text::one_line(message));
     }
 
@@ -309,6 +299,7 @@ impl Telemetry {
     /// A call failed in a way that may pass; the next try comes after `wait`.
     pub fn retrying(&self, signal: Signal, code: Code, message: &str, wait: Duration) {
         self.failing(signal);
+        self.inner.counters.signal(signal).retries.add(1);
         let detail = format!("{}; next try in {:.1} s", answer(code, message), wait.as_secs_f64());
         self.inner.lines.say(Line::Retrying(signal), 1, &detail);
     }
@@ -316,6 +307,7 @@ impl Telemetry {
     /// The backend wants no such signal from us for now; it is kept and tried slowly.
     pub fn parked(&self, signal: Signal, code: Code, message: &str) {
         self.failing(signal);
+        self.inner.counters.signal(signal).parks.add(1);
         self.inner.lines.say(Line::Parked(signal), 1, &answer(code, message));
     }
 
@@ -327,6 +319,7 @@ impl Telemetry {
         }
         let since = failing_since.swap(0, Ordering::Relaxed);
         if since != 0 {
+            self.inner.counters.signal(signal).recoveries.add(1);
             let failed_for = self.inner.lines.elapsed().saturating_sub(Duration::from_nanos(since));
             info!(%signal, "delivering again after {:.1} s", failed_for.as_secs_f64());
         }

@@ -54,6 +54,14 @@ pub struct SignalCounts {
     pub quarantined: u64,
     /// Items given up because the outbox was over its budget; for metrics, superseded by the next interval.
     pub expired: u64,
+    /// Calls that failed and were made again.
+    pub retries: u64,
+    /// How often the signal was parked.
+    pub parks: u64,
+    /// How often it could be delivered again after it could not.
+    pub recoveries: u64,
+    /// Answers that took a request and had something to say about it.
+    pub remarks: u64,
 }
 
 /// Counts of one proxy node.
@@ -188,7 +196,14 @@ mod tests {
 
     #[test]
     fn an_item_is_settled_or_pending() {
-        let traces = SignalCounts { produced: 31, acknowledged: 1, refused: 2, quarantined: 4, expired: 8 };
+        let traces = SignalCounts {
+            produced: 31,
+            acknowledged: 1,
+            refused: 2,
+            quarantined: 4,
+            expired: 8,
+            ..SignalCounts::default()
+        };
         let snapshot =
             Snapshot { signals: [SignalCounts::default(), traces, SignalCounts::default()], ..Snapshot::default() };
         assert_eq!(traces.pending(), 16);

@@ -1,35 +1,53 @@
 use std::io::Write;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
+
+use tracing::Dispatch;
+use tracing::subscriber::DefaultGuard;
 
 use super::*;
 
-/// Every line that `happening` makes the log write.
-fn lines_of(happening: impl FnOnce()) -> Vec<String> {
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+/// A log to read.
+#[derive(Clone, Default)]
+pub(super) struct Written(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no writer panics").extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no writer panics").extend_from_slice(bytes);
+        Ok(bytes.len())
     }
 
-    let written = Lines::default();
-    let writer = written.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(move || writer.clone())
-        .with_ansi(false)
-        .with_target(false)
-        .without_time()
-        .finish();
-    tracing::subscriber::with_default(subscriber, happening);
-    let bytes = written.0.lock().expect("no writer panics").clone();
-    String::from_utf8(bytes).expect("lines are text").lines().map(|line| line.trim().to_owned()).collect()
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Written {
+    /// Makes the log of this thread go here until the guard is dropped.
+    pub(super) fn install(&self, level: &str) -> DefaultGuard {
+        // With a single subscriber alive, tracing asks the thread that comes to a log line first whether anybody is
+        // interested, and remembers its answer for all. Another test's thread has no subscriber and would say no.
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+        LazyLock::force(&SECOND);
+        let writer = self.clone();
+        let subscriber = log::subscriber(level, move || writer.clone(), false).expect("a level");
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    /// Its lines, without their times.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let bytes = self.0.lock().expect("no writer panics").clone();
+        let text = String::from_utf8(bytes).expect("lines are text");
+        text.lines().map(|line| line.split_once('Z').expect("a time").1.trim().to_owned()).collect()
+    }
+}
+
+/// Every line that `happening` makes the log write.
+fn lines_of(happening: impl FnOnce()) -> Vec<String> {
+    let written = Written::default();
+    let installed = written.install("info");
+    happening();
+    drop(installed);
+    written.lines()
 }
 
 #[test]
@@ -81,11 +99,12 @@ fn nodes_are_counted_without_case_and_within_bounds() {
     telemetry.event("pro2-win1", Action::SessionStart);
     telemetry.event("pro2-win1", Action::ConnectionOpen);
     telemetry.gap("PRO2-WIN1", 4);
+    telemetry.restarted("pro2-win1");
     let [node] = <[NodeCounts; 1]>::try_from(telemetry.snapshot().nodes).expect("one node");
     assert_eq!(node.node, "PRO2-Win1");
     assert_eq!(node.events_of(Action::SessionStart), 2);
     assert_eq!(node.events_of(Action::ConnectionOpen), 1);
-    assert_eq!((node.gaps, node.missing), (1, 4));
+    assert_eq!((node.gaps, node.missing, node.restarts), (1, 4, 1));
 
     for forged in 0..10_000 {
         telemetry.event(&format!("forged-{forged}"), Action::SessionStop);
@@ -157,6 +176,15 @@ fn a_recovered_signal_is_told_once() {
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert!(lines[0].contains("Unavailable; next try in 1.0 s"), "{lines:#?}");
     assert!(lines[1].starts_with("INFO delivering again after") && lines[1].ends_with("signal=logs"), "{lines:#?}");
+}
+
+#[test]
+fn an_error_of_the_names_file_is_told_with_its_causes() {
+    let telemetry = Telemetry::default();
+    let error = io::Error::other(init_log("sense_otel=loud").expect_err("no such level"));
+    let lines = lines_of(|| telemetry.app_names_failed(Path::new("apps.csv"), &error));
+    assert!(lines[0].starts_with("WARN the file of app names cannot be used file=apps.csv reason="), "{lines:?}");
+    assert!(lines[0].contains("filter directive: error parsing level filter"), "{lines:?}");
 }
 
 #[test]

@@ -50,8 +50,6 @@ pub(super) struct Finished {
 /// Connections shown of one session; the rest is summed up in a line.
 const CONNECTIONS_MAX: usize = 8;
 const INDENT: usize = 2;
-/// `23h 59m`, and `999d 23h` for whoever leaves a browser open.
-const DURATION_WIDTH: usize = 7;
 const LABEL_WIDTH_MAX: usize = 28;
 const BAR_WIDTH_MIN: usize = 8;
 
@@ -66,10 +64,13 @@ pub(super) fn lines(finished: &Finished, drawing: Drawing, clock: impl Fn(Timest
     let label_width = labels.chain([SESSION.width()]).max().unwrap_or(0).min(label_width_max);
     let remarks = shown.iter().filter_map(|connection| remark(connection)).chain(remark(&finished.session));
     let remark_width = remarks.map(|remark| remark.width() + 2).max().unwrap_or(0);
-    let fixed = INDENT + label_width + 2 + 2 + DURATION_WIDTH + remark_width;
+    let durations = shown.iter().copied().chain([&finished.session]).map(|span| duration(lasted(span)).width());
+    let duration_width = durations.max().unwrap_or(0);
+    let fixed = INDENT + label_width + 2 + 2 + duration_width + remark_width;
     let row = Row {
         drawing,
         label_width,
+        duration_width,
         bar_width: drawing.width.saturating_sub(fixed).max(BAR_WIDTH_MIN),
         whole: &finished.session,
     };
@@ -125,6 +126,7 @@ const SESSION: &str = "session";
 struct Row<'a> {
     drawing: Drawing,
     label_width: usize,
+    duration_width: usize,
     bar_width: usize,
     whole: &'a Span,
 }
@@ -134,14 +136,17 @@ impl Row<'_> {
         let label = fit(label, self.label_width);
         let padding = " ".repeat(self.label_width.saturating_sub(label.width()) + 2);
         let (before, bar, after) = self.bar(span);
-        let lasted = duration(span.end.since(span.start));
+        let lasted = duration(lasted(span));
+        let duration_width = self.duration_width;
         let mut line = vec![
             (Role::Plain, format!("{:INDENT$}{label}{padding}{}", "", " ".repeat(before))),
             (role, bar),
-            (Role::Plain, format!("{}  {lasted:>DURATION_WIDTH$}", " ".repeat(after))),
+            (Role::Plain, format!("{}  {lasted:>duration_width$}", " ".repeat(after))),
         ];
         if let Some(remark) = remark(span) {
-            line.push((Role::Warning, format!("  {remark}")));
+            // A Close that is missing because the Stop closed everything is what browsers do.
+            let role = if remark == "session stopped" { Role::Aside } else { Role::Warning };
+            line.push((role, format!("  {remark}")));
         }
         line
     }
@@ -165,9 +170,8 @@ fn header(finished: &Finished, drawing: Drawing, clock: impl Fn(Timestamp) -> St
         session.attribute(key).or_else(|| finished.connections.iter().find_map(|connection| connection.attribute(key)))
     };
     let user = find("user.id").or_else(|| find("user.hash")).unwrap_or("somebody");
-    let lasted = duration(session.end.since(session.start));
     let times = format!("{}-{}", clock(session.start), clock(session.end));
-    let mut asides = vec![lasted, times];
+    let mut asides = vec![duration(lasted(session)), times];
     if let Some(name) = find("user_agent.name") {
         let version = find("user_agent.version").and_then(|version| version.split('.').next());
         let browser = version.map_or_else(|| name.to_owned(), |version| format!("{name} {version}"));
@@ -180,6 +184,10 @@ fn header(finished: &Finished, drawing: Drawing, clock: impl Fn(Timestamp) -> St
     let user = fit(user, drawing.width / 2);
     let aside = fit(&asides.join("  "), drawing.width.saturating_sub(user.width() + 2));
     vec![(Role::User, user), (Role::Aside, format!("  {aside}"))]
+}
+
+fn lasted(span: &Span) -> Duration {
+    span.end.since(span.start)
 }
 
 /// What a connection was for.

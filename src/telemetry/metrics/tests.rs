@@ -15,8 +15,9 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tonic::transport::{Endpoint, Server};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
+use super::super::tests::Written;
 use super::*;
 use crate::time::Timestamp;
 
@@ -192,6 +193,22 @@ async fn shutdown_sends_the_last_numbers() {
     assert_eq!(value("sense_otel.exporter.pending{sense_otel.signal=logs}"), 4.0);
     let sent = u64::try_from(points.len()).expect("few") - 2 - 1;
     assert_eq!(telemetry.snapshot().signal(Signal::Metrics).acknowledged, sent, "histograms were split in two here");
+}
+
+#[tokio::test]
+async fn a_talkative_log_tells_no_header_and_nothing_of_the_libraries() {
+    let written = Written::default();
+    let _this_thread = written.install("trace");
+
+    let denied = Err(Status::unauthenticated("the key canary-5f1c-of-the-server is not known"));
+    let (address, _calls) = serve(denied, false).await;
+    let telemetry = Telemetry::default();
+    start(&telemetry, destination(address), NEVER, &[], &Handle::current()).shutdown(SOON).await;
+    telemetry.parked(Signal::Logs, Code::PermissionDenied, "on this thread");
+
+    let lines = written.lines();
+    assert_eq!(lines.len(), 1, "the connection's tasks ran on this thread and said nothing: {lines:#?}");
+    assert!(lines[0].starts_with("ERROR parked"), "{lines:#?}");
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ fn events_are_lines_and_sessions_are_waterfalls() {
 08:00:00  session.start
 
 LAB\goran  1h 0m  00:00-01:00
-  session  ████████████████████████████████████████    1h 0m
+  session  ██████████████████████████████████████████  1h 0m
 
 ";
     assert_eq!(text(out), expected);

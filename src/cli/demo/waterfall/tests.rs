@@ -70,10 +70,10 @@ fn a_morning_at_80_columns() {
         true,
         r"
 LAB\goran  Chrome 126, Windows  2h 13m  08:02-10:15  pro2-win1
-  session         ████████████████████████████████████   2h 13m
+  session         █████████████████████████████████████  2h 13m
   Sales Overview  ████████████                              41m
-  Inventory                      █████████████████        1h 0m
-  Sales Overview                                 █████      17m  session stopped
+  Inventory                       █████████████████       1h 0m
+  Sales Overview                                  █████     17m  session stopped
 ",
     );
 }
@@ -86,10 +86,10 @@ fn a_morning_at_60_columns() {
         true,
         r"
 LAB\goran  Chrome 126, Windows  2h 13m  08:02-10:15  pro2-w…
-  session         ████████████████   2h 13m
-  Sales Overview  █████                 41m
-  Inventory             █████████     1h 0m
-  Sales Overview               ███      17m  session stopped
+  session         █████████████████  2h 13m
+  Sales Overview  ██████                41m
+  Inventory              █████████    1h 0m
+  Sales Overview                ███     17m  session stopped
 ",
     );
 }
@@ -102,10 +102,10 @@ fn a_morning_in_ascii() {
         false,
         r"
 LAB\goran  Chrome 126, Windows  2h 13m  08:02-10:15  pro2-w…
-  session         ================   2h 13m
-  Sales Overview  =====                 41m
-  Inventory             =========     1h 0m
-  Sales Overview               ===      17m  session stopped
+  session         =================  2h 13m
+  Sales Overview  ======                41m
+  Inventory              =========    1h 0m
+  Sales Overview                ===     17m  session stopped
 ",
     );
 }
@@ -118,7 +118,7 @@ fn a_session_without_connections_that_expired_at_120_columns() {
         true,
         r"
 LAB\goran  Chrome 126, Windows  1m 0s  10:00-10:01  pro2-win1
-  session  ███████████████████████████████████████████████████████████████████████████████████████████    1m 0s  expired
+  session  █████████████████████████████████████████████████████████████████████████████████████████████  1m 0s  expired
 ",
     );
 }
@@ -152,9 +152,9 @@ fn long_and_wide_names_are_cut_by_columns() {
         true,
         r"
 CORP\名前名前名前名前名前名前…  Chrome 126, Windows  1h 0m …
-  session               ███████████████████████████    1h 0m
-  売上ダッシュボード…   ██████████████                   30m
-  a name that is long…               ██████████████      30m
+  session               █████████████████████████████  1h 0m
+  売上ダッシュボード…   ███████████████                  30m
+  a name that is long…                ███████████████    30m
 ",
     );
 }

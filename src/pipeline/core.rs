@@ -1,0 +1,192 @@
+//! The core thread: batches of datagrams in, one commit frame of encoded requests out.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use crate::otlp::{Encoder, Limits};
+use crate::processor::{Input, Output, Processor, Report};
+use crate::receiver::Batch;
+use crate::signal::{LogRecord, Resource, Signal, Span};
+use crate::store::Store;
+use crate::telemetry::{DropReason, NodeActivity, Telemetry};
+use crate::time::{Now, RunningTime};
+
+use super::clock::Clock;
+use super::names::Names;
+
+/// How long the first event of a frame waits for others.
+const FRAME_AGE_MAX: Duration = Duration::from_millis(20);
+
+/// Datagrams after which a frame is complete.
+const FRAME_DATAGRAMS_MAX: usize = 4096;
+
+/// How often the numbers of what is open are renewed, and the longest sleep.
+const ACTIVITY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The core with what surrounds it.
+pub(super) struct Core {
+    processor: Processor,
+    output: Encoding,
+    store: Store,
+    clock: Clock,
+    frame_datagrams: usize,
+    frame_due: Option<RunningTime>,
+    activity_due: RunningTime,
+}
+
+/// Encodes what the processor gives out, and counts what it reports.
+struct Encoding {
+    encoder: Encoder,
+    logs: u64,
+    spans: u64,
+    telemetry: Telemetry,
+    logs_wanted: bool,
+    traces_wanted: bool,
+}
+
+impl Core {
+    pub(super) fn new(
+        processor: Processor,
+        store: Store,
+        telemetry: Telemetry,
+        clock: Clock,
+        signals: &[Signal],
+    ) -> Self {
+        let output = Encoding {
+            encoder: Encoder::new(env!("CARGO_PKG_VERSION"), Limits::default()),
+            logs: 0,
+            spans: 0,
+            telemetry,
+            logs_wanted: signals.contains(&Signal::Logs),
+            traces_wanted: signals.contains(&Signal::Traces),
+        };
+        let activity_due = clock.now().running;
+        Self { processor, output, store, clock, frame_datagrams: 0, frame_due: None, activity_due }
+    }
+
+    /// Works until the receiver is gone and everything it handed over is in the store. Returns how many sessions were
+    /// still open.
+    pub(super) fn run(mut self, batches: &Receiver<Batch>, names: &Receiver<Names>) -> usize {
+        loop {
+            let received = batches.recv_timeout(self.patience());
+            let now = self.clock.now();
+            while let Ok(names) = names.try_recv() {
+                self.processor.handle(now, Input::AppNames(names), &mut self.output);
+            }
+            self.processor.advance(now, &mut self.output);
+            match received {
+                Ok(batch) => self.take(now, &batch),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.commit_if_due(now);
+            self.show_activity_if_due(now);
+        }
+        let now = self.clock.now();
+        self.processor.handle(now, Input::Drain, &mut self.output);
+        self.commit(now);
+        self.show_activity();
+        self.processor.open_sessions()
+    }
+
+    /// How long nothing needs to be done.
+    fn patience(&self) -> Duration {
+        let deadlines = [self.frame_due, self.processor.deadline(), Some(self.activity_due)];
+        let running = self.clock.now().running;
+        let next = deadlines.into_iter().flatten().min().unwrap_or(running);
+        next.since(running).min(ACTIVITY_INTERVAL)
+    }
+
+    fn take(&mut self, now: Now, batch: &Batch) {
+        for datagram in batch.iter() {
+            self.processor.handle(now, Input::Datagram(datagram), &mut self.output);
+        }
+        self.frame_datagrams += batch.len();
+    }
+
+    fn commit_if_due(&mut self, now: Now) {
+        if self.output.encoder.is_empty() {
+            self.frame_due = None;
+            self.frame_datagrams = 0;
+            return;
+        }
+        let due = *self.frame_due.get_or_insert(now.running + FRAME_AGE_MAX);
+        if due <= now.running || self.frame_datagrams >= FRAME_DATAGRAMS_MAX {
+            self.commit(now);
+        }
+    }
+
+    fn commit(&mut self, now: Now) {
+        self.frame_due = None;
+        self.frame_datagrams = 0;
+        let requests = self.output.encoder.finish();
+        let telemetry = &self.output.telemetry;
+        telemetry.produced(Signal::Logs, std::mem::take(&mut self.output.logs));
+        telemetry.produced(Signal::Traces, std::mem::take(&mut self.output.spans));
+        let expired = self.store.append(requests, now.running);
+        for (signal, items) in [(Signal::Logs, expired.logs), (Signal::Traces, expired.traces)] {
+            if items > 0 {
+                telemetry.expired(signal, items);
+            }
+        }
+    }
+
+    fn show_activity_if_due(&mut self, now: Now) {
+        if self.activity_due <= now.running {
+            self.activity_due = now.running + ACTIVITY_INTERVAL;
+            self.show_activity();
+        }
+    }
+
+    fn show_activity(&self) {
+        let telemetry = &self.output.telemetry;
+        telemetry.held(self.processor.held() as u64);
+        let nodes = self.processor.nodes().map(|status| NodeActivity {
+            node: status.node.name.to_string(),
+            sessions: status.activity.sessions as u64,
+            connections: status.activity.connections as u64,
+            users: status.activity.users as u64,
+            last_event: status.last_event,
+        });
+        telemetry.set_active(nodes.collect());
+    }
+}
+
+impl Output for Encoding {
+    fn log(&mut self, resource: &Arc<Resource>, record: &LogRecord<'_>) {
+        if self.logs_wanted {
+            self.encoder.log(resource, record);
+            self.logs += 1;
+        }
+    }
+
+    fn span(&mut self, resource: &Arc<Resource>, span: &Span<'_>) {
+        if self.traces_wanted {
+            self.encoder.span(resource, span);
+            self.spans += 1;
+        }
+    }
+
+    fn report(&mut self, report: Report<'_>) {
+        let telemetry = &self.telemetry;
+        match report {
+            Report::Accepted { node, action } => {
+                telemetry.accepted(1);
+                telemetry.event(node, action);
+            }
+            Report::Duplicate => telemetry.duplicate(1),
+            Report::Excluded => telemetry.excluded(1),
+            Report::Superseded => telemetry.dropped(DropReason::Superseded, 1),
+            Report::Rejected(reason) => telemetry.rejected(reason, 1),
+            Report::Gap { node, missing } => telemetry.gap(node, missing),
+            Report::Restarted { node } => telemetry.restarted(node),
+            Report::SessionEnded { node, reason, duration, .. } => {
+                telemetry.session_ended(node, reason.as_str(), duration);
+            }
+            Report::ConnectionEnded { node, virtual_proxy, reason, duration } => {
+                telemetry.connection_ended(node, virtual_proxy, reason.as_str(), duration);
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The file that tells the names of apps: CSV of id and name, read again when it changes.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::event::{Guid, text};
+
+/// Largest file that is read, in bytes: some hundred thousand apps.
+const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// Names that are kept at most.
+const NAMES_MAX: usize = 200_000;
+
+/// The names of apps by their id.
+pub(super) type Names = HashMap<Guid, Box<str>>;
+
+/// Why the names could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NamesError {
+    /// The file cannot be opened or read.
+    #[error("it cannot be read")]
+    File(#[from] io::Error),
+    /// The file is larger than 32 MiB.
+    #[error("it is larger than 32 MiB")]
+    TooLarge,
+    /// A line is no CSV.
+    #[error("it is not CSV of id,name")]
+    Csv(#[from] csv::Error),
+}
+
+/// A names file and the state in which it was last read.
+#[derive(Debug)]
+pub(super) struct NamesFile {
+    path: PathBuf,
+    read: Option<(SystemTime, u64)>,
+}
+
+impl NamesFile {
+    pub(super) const fn new(path: PathBuf) -> Self {
+        Self { path, read: None }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names, if the file has changed since they were last read. A file that cannot be read is tried again when it
+    /// changes once more.
+    pub(super) fn changed(&mut self) -> Result<Option<Names>, NamesError> {
+        let metadata = fs::metadata(&self.path)?;
+        let state = (metadata.modified()?, metadata.len());
+        if self.read == Some(state) {
+            return Ok(None);
+        }
+        self.read = Some(state);
+        if metadata.len() > FILE_BYTES_MAX {
+            return Err(NamesError::TooLarge);
+        }
+        parse(File::open(&self.path)?).map(Some)
+    }
+}
+
+/// Lines whose first field is no app id are passed over: a heading is one of them.
+fn parse(source: impl io::Read) -> Result<Names, NamesError> {
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(source);
+    let mut names = Names::new();
+    for record in reader.records() {
+        let record = record?;
+        let id = record.get(0).and_then(|id| Guid::parse(id.trim_start_matches('\u{feff}').as_bytes()));
+        let name = record.get(1).map(text::clean).filter(|name| !name.is_empty());
+        if let (Some(id), Some(name)) = (id, name)
+            && names.len() < NAMES_MAX
+        {
+            names.insert(id, name.as_ref().into());
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SALES: &str = "a99a0000-0000-4000-8000-000000000001";
+
+    #[test]
+    fn names_are_read_with_quotes_headings_and_hostile_characters() {
+        let text = format!(
+            "id,name\n{SALES},\"Sales, \u{202e}EMEA\"\nnothing,here\nA99A0000-0000-4000-8000-000000000002,HR\n"
+        );
+        let names = parse(text.as_bytes()).expect("csv");
+        let sales = Guid::parse(SALES.as_bytes()).expect("a guid");
+        assert_eq!(names.get(&sales).map(AsRef::as_ref), Some("Sales, EMEA"));
+        assert_eq!(names.len(), 2);
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_it_changes_and_only_then() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("apps.csv");
+        let mut file = NamesFile::new(path.clone());
+        assert!(file.changed().is_err(), "not there yet");
+        fs::write(&path, format!("{SALES},Sales\n")).expect("written");
+        assert_eq!(file.changed().expect("readable").map(|names| names.len()), Some(1));
+        assert!(file.changed().expect("readable").is_none());
+        fs::write(&path, format!("{SALES},Sales of all\n")).expect("written");
+        assert!(file.changed().expect("readable").is_some());
+    }
+}
