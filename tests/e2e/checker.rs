@@ -29,7 +29,6 @@ pub(crate) enum Format {
 pub(crate) fn check(truth: &Truth, format: Format, received: &Received) -> Vec<String> {
     let mut faults = Vec::new();
     shape::check(received, &mut faults);
-    metrics::check(truth, received, &mut faults);
     let spans = received.spans.iter().map(|span| (span.item.span_id.as_str(), span)).collect();
     let mut checker = Checker { truth, format, spans, faults };
     let records = checker.assign(&received.records);
@@ -40,6 +39,7 @@ pub(crate) fn check(truth: &Truth, format: Format, received: &Received) -> Vec<S
     let unexplained = checker.spans;
     let mut faults = checker.faults;
     faults.extend(unexplained.values().map(|span| format!("nothing ended that span {} tells of", describe(span))));
+    metrics::check(truth, received, &mut faults);
     faults
 }
 

@@ -1,5 +1,6 @@
 //! What the simulator says that really happened: the file that `sense-otel simulate --truth` writes.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::fs::File;
 use std::io::BufReader;
@@ -32,7 +33,7 @@ pub(crate) struct Event {
     pub(crate) refused: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub(crate) enum Action {
     #[serde(rename = "Start session")]
     SessionStart,
@@ -75,7 +76,8 @@ pub(crate) struct Connection {
 
 impl Truth {
     pub(crate) fn read(path: &Path) -> Result<Self, Box<dyn Error>> {
-        Ok(serde_json::from_reader(BufReader::new(File::open(path)?))?)
+        let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(serde_json::from_reader(BufReader::new(file))?)
     }
 
     /// The same without a user whom the receiver was told to leave out.
@@ -94,6 +96,19 @@ impl Truth {
             place.is_some()
         });
         self
+    }
+
+    /// Whether an event repeats an earlier one so soon that the stock format, which has no counter, must take it for the
+    /// same datagram come twice. A simulation at a pace that no site has may do that, and its truth cannot be found then.
+    pub(crate) fn has_repetitions(&self) -> bool {
+        const SOON: u64 = 150;
+        let mut last = HashMap::new();
+        self.events.iter().any(|event| {
+            let session = &self.sessions[event.session];
+            let app = event.connection.map(|number| &session.connections[number].app);
+            let before = last.insert((&session.node, session.user_id(), event.action, app), event.time);
+            before.is_some_and(|before| event.time - before < SOON)
+        })
     }
 }
 

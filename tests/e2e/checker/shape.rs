@@ -6,7 +6,7 @@ use crate::checker::{describe, node, text};
 use crate::received::{Attributes, Received, Row, Value};
 
 /// Every attribute that a span or a record may have.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 26] = [
     "client.address",
     "qlik.sense.app.id",
     "qlik.sense.app.name",
@@ -26,7 +26,6 @@ const NAMES: [&str; 27] = [
     "qlik.sense.user.directory",
     "qlik.sense.virtual_proxy.prefix",
     "session.id",
-    "session.previous_id",
     "url.path",
     "user.id",
     "user.name",
