@@ -1,0 +1,363 @@
+//! YAML text -> [`Node`]s.
+//!
+//! `serde_yaml` knows the position of every value, yet tells it only in an error. So each single value is read by a
+//! visitor that keeps what it is given and then *fails*: the error comes back with the position in its text, and the
+//! reading goes on with the next value, since the one that failed has been consumed. That is how one reading gives the
+//! whole document with all its positions, and why [`place_in`] reads them out of an error's text.
+//!
+//! What is too large, too deep or refers to itself is refused before it costs anything worth mentioning.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Visitor};
+
+use super::fault::Place;
+use super::node::{Entry, Node, Value};
+
+/// Largest file in bytes; the largest sensible one is some kilobytes long.
+pub(super) const FILE_SIZE_MAX: u64 = 1 << 20;
+
+/// How many values a document may have once its aliases are resolved.
+const NODES_MAX: usize = 20_000;
+
+/// How many brackets may be open; the parser's time grows with the square of it.
+const OPEN_BRACKETS_MAX: usize = 200;
+
+/// How many characters may be ones that begin a value; comments have some, too.
+const INDICATORS_MAX: usize = 100_000;
+
+/// The text of an error that means: this value was read, and here is where it stands.
+const CAUGHT: &str = "caught";
+
+const TOO_MANY: &str = "more values than a configuration has";
+const TAGGED: &str = "a tag";
+const NESTED: &str = "values are nested too deeply";
+
+/// Why a text is no document.
+#[derive(Debug)]
+pub(super) struct SyntaxFault {
+    pub(super) place: Option<Place>,
+    pub(super) message: String,
+    pub(super) suggestion: Option<&'static str>,
+}
+
+impl SyntaxFault {
+    fn new(place: Option<Place>, message: impl Into<String>, suggestion: Option<&'static str>) -> Self {
+        Self { place, message: message.into(), suggestion }
+    }
+
+    fn too_many() -> Self {
+        Self::new(None, format!("more than {NODES_MAX} values; a configuration never has so many"), None)
+    }
+}
+
+/// Reads one document. An empty text is a document of nothing.
+pub(super) fn read(text: &str) -> Result<Node, SyntaxFault> {
+    refuse_controls_and_excess(text)?;
+    let nodes = Cell::new(0);
+    Seed { nodes: &nodes }.deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| explain(&error, text))
+}
+
+/// The lines of a text, broken where the parser breaks them.
+pub(super) fn lines(text: &str) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while let Some((at, found)) = rest.char_indices().find(|(_, character)| is_break(*character)) {
+        let (line, after) = rest.split_at(at);
+        lines.push(line);
+        rest = after.strip_prefix("\r\n").or_else(|| after.strip_prefix(found)).unwrap_or("");
+    }
+    lines.push(rest);
+    lines
+}
+
+fn is_break(character: char) -> bool {
+    matches!(character, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+/// What the parser would report without a position, or would take too long or too much memory to report.
+fn refuse_controls_and_excess(text: &str) -> Result<(), SyntaxFault> {
+    let mut open_brackets: usize = 0;
+    let mut indicators = 0;
+    for (index, line) in lines(text).iter().enumerate() {
+        let mut characters = line.chars().peekable();
+        let mut column = 0;
+        while let Some(character) = characters.next() {
+            column += 1;
+            let place = Some(Place { line: index + 1, column });
+            if character.is_control() && character != '\t' || matches!(character, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+            {
+                let message = format!("the character U+{:04X} is not allowed in YAML", u32::from(character));
+                return Err(SyntaxFault::new(place, message, None));
+            }
+            match character {
+                '[' | '{' => open_brackets += 1,
+                ']' | '}' => open_brackets = open_brackets.saturating_sub(1),
+                _ => {}
+            }
+            let is_apart = characters.peek().is_none_or(|next| next.is_whitespace() || *next == ',');
+            indicators += usize::from(match character {
+                '[' | '{' | ',' | ':' => true,
+                '-' | '?' => is_apart,
+                _ => false,
+            });
+            if open_brackets > OPEN_BRACKETS_MAX {
+                return Err(SyntaxFault::new(place, NESTED, None));
+            }
+            if indicators > INDICATORS_MAX {
+                return Err(SyntaxFault::too_many());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The parser's own words where they hold nothing of the document, else ours.
+fn explain(error: &serde_yaml::Error, text: &str) -> SyntaxFault {
+    let place = error.location().map(|location| Place { line: location.line(), column: location.column() });
+    let words = error.to_string();
+    if words.contains(TOO_MANY) || words.contains("repetition limit exceeded") {
+        return SyntaxFault::too_many();
+    }
+    if words.contains("recursion limit exceeded") {
+        return SyntaxFault::new(place, NESTED, None);
+    }
+    if words.contains("more than one document") {
+        return SyntaxFault::new(
+            None,
+            "more than one document; `---` in the middle of a file begins another one",
+            None,
+        );
+    }
+    let is_tagged = words.ends_with(TAGGED) || words.contains(&format!("{TAGGED} at "));
+    if is_tagged || words.contains("invalid value: ") || words.contains("invalid type: ") {
+        return SyntaxFault::new(place, "neither tags (`!name`) nor lists and sections as keys are understood", None);
+    }
+    let problem = words.split(" at line ").next().unwrap_or_default();
+    let problem = problem.split(" at position ").next().unwrap_or_default();
+    let line = place.and_then(|place| lines(text).get(place.line.wrapping_sub(1)).copied()).unwrap_or_default();
+    let is_indented_by_tab = line.trim_start_matches(' ').starts_with('\t');
+    let suggestion = is_indented_by_tab.then_some("indent with spaces; YAML does not take tabs for that");
+    SyntaxFault::new(place, format!("this is no YAML: {problem}"), suggestion)
+}
+
+/// Reads the position at the end of the text of an error that is [`CAUGHT`].
+fn place_in(error: &impl fmt::Display) -> Option<Place> {
+    let words = error.to_string();
+    let (_, position) = words.rsplit_once(CAUGHT)?;
+    if position.is_empty() {
+        // The very first character is the one position that the parser does not mention.
+        return Some(Place { line: 1, column: 1 });
+    }
+    let (line, column) = position.strip_prefix(" at line ")?.split_once(" column ")?;
+    Some(Place { line: line.parse().ok()?, column: column.parse().ok()? })
+}
+
+/// Reads one value of any kind.
+#[derive(Clone, Copy)]
+struct Seed<'a> {
+    nodes: &'a Cell<usize>,
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        self.nodes.set(self.nodes.get() + 1);
+        if self.nodes.get() > NODES_MAX {
+            return Err(D::Error::custom(TOO_MANY));
+        }
+        let caught = RefCell::new(None);
+        match deserializer.deserialize_any(Catch { caught: &caught, seed: self }) {
+            Ok(value) => Ok(Node::new(value, None)),
+            Err(error) => match caught.take() {
+                Some(value) => Ok(Node::new(value, place_in(&error))),
+                None => Err(error),
+            },
+        }
+    }
+}
+
+/// Reads one key.
+struct KeySeed;
+
+impl<'de> DeserializeSeed<'de> for KeySeed {
+    type Value = (String, Option<Place>);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        let caught = RefCell::new(None);
+        match deserializer.deserialize_str(CatchKey { caught: &caught }) {
+            Ok(never) => match never {},
+            Err(error) => match caught.take() {
+                Some(key) => Ok((key, place_in(&error))),
+                None => Err(error),
+            },
+        }
+    }
+}
+
+/// Keeps a single value and fails; collects a list or a section and does not.
+struct Catch<'a> {
+    caught: &'a RefCell<Option<Value>>,
+    seed: Seed<'a>,
+}
+
+impl Catch<'_> {
+    fn keep<E: serde::de::Error>(&self, value: Value) -> Result<Value, E> {
+        self.caught.replace(Some(value));
+        Err(E::custom(CAUGHT))
+    }
+}
+
+impl<'de> Visitor<'de> for Catch<'_> {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a value")
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Value, E> {
+        self.keep(Value::Bool(value))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Value, E> {
+        self.keep(Value::Number(value.to_string()))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Value, E> {
+        self.keep(Value::Number(value.to_string()))
+    }
+
+    fn visit_u128<E: serde::de::Error>(self, value: u128) -> Result<Value, E> {
+        self.keep(Value::Number(value.to_string()))
+    }
+
+    fn visit_i128<E: serde::de::Error>(self, value: i128) -> Result<Value, E> {
+        self.keep(Value::Number(value.to_string()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        self.keep(Value::Number(value.to_string()))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
+        self.keep(Value::Text(value.to_owned()))
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Value, E> {
+        self.keep(Value::Null)
+    }
+
+    fn visit_none<E: serde::de::Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element_seed(self.seed)? {
+            items.push(item);
+        }
+        Ok(Value::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some((key, key_place)) = access.next_key_seed(KeySeed)? {
+            entries.push(Entry { key, key_place, node: access.next_value_seed(self.seed)? });
+        }
+        Ok(Value::Map(entries))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+        Err(A::Error::custom(TAGGED))
+    }
+}
+
+/// Keeps the text of a key and fails.
+struct CatchKey<'a> {
+    caught: &'a RefCell<Option<String>>,
+}
+
+impl Visitor<'_> for CatchKey<'_> {
+    type Value = std::convert::Infallible;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Self::Value, E> {
+        self.caught.replace(Some(value.to_owned()));
+        Err(E::custom(CAUGHT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::key_path::KeyPath;
+
+    fn place(line: usize, column: usize) -> Option<Place> {
+        Some(Place { line, column })
+    }
+
+    #[test]
+    fn every_value_knows_its_place() {
+        let text = "a: 1\nb:\n  - x\n  - { c: true, \"d e\": 'f' }\nà: |\n  text\ng: &h ~\ni: *h\n";
+        let root = read(text).unwrap();
+        let path = |dotted| KeyPath::of(dotted);
+        for (path, key, value) in [
+            (path("a"), place(1, 1), place(1, 4)),
+            (path("b"), place(2, 1), place(2, 1)),
+            (path("b").index(0), place(3, 5), place(3, 5)),
+            (path("b").index(1), place(4, 7), place(4, 7)),
+            (path("b").index(1).key("c"), place(4, 7), place(4, 10)),
+            (path("b").index(1).key("d e"), place(4, 16), place(4, 23)),
+            (path("à"), place(5, 1), place(5, 4)),
+            (path("g"), place(7, 1), place(7, 4)),
+            // An alias stands where its anchor does.
+            (path("i"), place(8, 1), place(7, 4)),
+        ] {
+            assert_eq!(root.place_of_key(&path), key, "{path}");
+            assert_eq!(root.place_of(&path), value, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_read_from_the_end_of_an_error() {
+        let root = read("{ ' at line 7 column 7': {caught at line 9 column 9: x} }").unwrap();
+        let path = KeyPath::ROOT.key(" at line 7 column 7").key("caught at line 9 column 9");
+        assert_eq!(root.place_of(&path), place(1, 54));
+        assert_eq!(read("x").unwrap().place, place(1, 1));
+    }
+
+    #[test]
+    fn lines_are_broken_where_the_parser_breaks_them() {
+        assert_eq!(lines("a\nb\r\nc\rd\u{85}e\u{2028}f\u{2029}\r\n"), ["a", "b", "c", "d", "e", "f", "", ""]);
+        let root = read("# 1\r# 2\r\n# 3\u{85}# 4\u{2028}# 5\u{2029}a: b").unwrap();
+        assert_eq!(root.place_of(&KeyPath::of("a")), place(6, 4));
+    }
+
+    #[test]
+    fn what_yaml_says_of_values_is_kept() {
+        let root = read("[~, null, yes, true, 1, -1, 0x10, 1.5, 1e3, '1', 010, 12:30]").unwrap();
+        let Value::List(items) = root.value else { panic!("no list") };
+        let values: Vec<String> =
+            items.iter().map(|item| format!("{} {}", item.kind(), item.scalar_text().unwrap_or("-"))).collect();
+        let expected = [
+            "nothing -",
+            "nothing -",
+            "a text yes",
+            "true or false true",
+            "a number 1",
+            "a number -1",
+            "a number 16",
+            "a number 1.5",
+            "a number 1000",
+            "a text 1",
+            "a text 010",
+            "a text 12:30",
+        ];
+        assert_eq!(values, expected);
+    }
+}
