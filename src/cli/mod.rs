@@ -5,7 +5,6 @@ mod decode;
 mod demo;
 mod print_config;
 mod run;
-mod seam;
 mod simulate;
 mod stop;
 mod validate;

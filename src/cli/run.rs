@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use thiserror::Error;
 use tracing::{info, warn};
 
+use crate::config;
+use crate::pipeline::{StartError, start};
 use crate::telemetry::{LogError, init_log};
 
 use super::report;
-use super::seam::{StartError, load_config, start};
 use super::stop::StopRequests;
 
 const EXAMPLES: &str = "\
@@ -35,8 +36,8 @@ pub(crate) struct RunArgs {
 /// Why it could not start, or ended other than by request.
 #[derive(Debug, Error)]
 enum RunError {
-    #[error("the configuration cannot be used")]
-    Config(#[source] StartError),
+    #[error("the configuration cannot be used\n{0}")]
+    Config(String),
     #[error("cannot set up the log")]
     Log(#[from] LogError),
     #[error("cannot listen for the wish to stop")]
@@ -56,8 +57,13 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
 }
 
 fn receive(args: &RunArgs) -> Result<(), RunError> {
-    let config = load_config(args.config.as_deref()).map_err(RunError::Config)?;
+    let loaded = config::load(args.config.as_deref(), config::environment, config::addresses_of)
+        .map_err(|faults| RunError::Config(faults.render(true)))?;
+    let config = loaded.pipeline;
     init_log(&config.telemetry.level)?;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
     warn!(
         "THE OUTBOX IS IN MEMORY: what the backend has not taken, and every open session, is lost when this process \
          ends"

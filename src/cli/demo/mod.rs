@@ -10,7 +10,7 @@ mod gathering;
 mod screen;
 mod show;
 mod sink;
-pub(in crate::cli) mod site;
+mod site;
 mod waterfall;
 
 use std::io;
@@ -25,18 +25,22 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use crate::event::Format;
+use crate::pipeline::clock::wall;
+use crate::pipeline::{Running, StartError, Summary, start};
 use crate::signal::Signal;
+use crate::simulator::{self, Simulator};
 use crate::telemetry::{LogError, Telemetry, init_log};
+use crate::time::Timestamp;
 use crate::{exporter, pipeline, processor, receiver, store, telemetry};
 
 use super::report;
-use super::seam::{Running, StartError, Summary, start, wall, working_day};
 use super::stop::StopRequests;
 
 use screen::Screen;
 use show::{Left, Show};
 use sink::{Received, Sink};
-use site::Pace;
+use site::{Pace, Sending};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -228,6 +232,13 @@ impl Stage<'_> {
     fn now(&self) -> Duration {
         self.pace.began.elapsed()
     }
+}
+
+/// A working day of `users` users of a site with three nodes, from `day_begins` on.
+fn working_day(seed: u64, users: usize, day_begins: Timestamp) -> impl Iterator<Item = Sending> + Send {
+    let day = simulator::Config::new(Format::Extended, day_begins, simulator::Pace::Day(DAY));
+    let site = simulator::Config { seed, users, nodes: 3, keeps_truth: false, ..day };
+    Simulator::new(site).map(|emission| Sending { at: emission.at, node: emission.node, bytes: emission.bytes })
 }
 
 fn announce<W: io::Write>(show: &mut Show<W>, args: &DemoArgs) -> io::Result<()> {

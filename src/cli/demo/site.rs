@@ -10,12 +10,12 @@ use crate::time::Timestamp;
 
 /// One datagram of the site.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Sending {
+pub(super) struct Sending {
     /// Simulated time; never earlier than that of the one before.
-    pub(in crate::cli) at: Timestamp,
+    pub(super) at: Timestamp,
     /// Which node sends it, from 0.
-    pub(in crate::cli) node: usize,
-    pub(in crate::cli) bytes: Vec<u8>,
+    pub(super) node: usize,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// How simulated time runs against ours.
