@@ -1,5 +1,7 @@
 //! What holds for any stream of events: permuted, repeated, lost, restarted, in either format.
 
+#![expect(clippy::expect_used, reason = "what a test's helper finds wrong fails the test")]
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

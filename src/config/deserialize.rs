@@ -138,9 +138,8 @@ impl NodeDeserializer<'_> {
 
     /// A whole number, at most `most`.
     fn whole_number(self, most: u64) -> Result<u64, Mismatch> {
-        let text = match &self.shown().0.value {
-            Value::Number(text) | Value::Text(text) => text,
-            _ => return Err(Mismatch::kind("a whole number")),
+        let (Value::Number(text) | Value::Text(text)) = &self.shown().0.value else {
+            return Err(Mismatch::kind("a whole number"));
         };
         let number = text.parse().map_err(|_| Mismatch::new(Problem::Predicate("is no whole number".to_owned())))?;
         if number > most {

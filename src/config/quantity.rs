@@ -117,7 +117,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, &'static str> {
 
 /// Writes a size in the largest unit that leaves a whole number; `None` if that is the byte.
 pub(super) fn format_size(bytes: u64) -> Option<String> {
-    let (name, scale) = SIZE_UNITS.iter().find(|(_, scale)| bytes != 0 && bytes % scale == 0)?;
+    let (name, scale) = SIZE_UNITS.iter().find(|(_, scale)| bytes != 0 && bytes.is_multiple_of(*scale))?;
     (*scale > 1).then(|| format!("{}{name}", bytes / scale))
 }
 
