@@ -14,10 +14,15 @@ pub(super) struct Context<'a> {
 }
 
 /// Reads a Context: a path with a query as Qlik writes it, with or without its leading slash, or a whole URL.
-pub(super) fn read(context: &str) -> Context<'_> {
+///
+/// The path ends at the `separator` of the fields: what follows one may be the beginning of the message, which must not
+/// be taken for a path.
+pub(super) fn read(context: &str, separator: char) -> Context<'_> {
     let context = context.trim();
-    let (before_query, query) = split_at(context, '?');
-    let (path, _) = split_at(before_query, '#');
+    let end = context.find(['?', separator]).unwrap_or(context.len());
+    let (before_query, behind) = context.split_at_checked(end).unwrap_or((context, ""));
+    let query = behind.strip_prefix('?').unwrap_or_default();
+    let path = before_query.split_once('#').map_or(before_query, |(path, _)| path);
     let path = without_host(path);
     if !path.contains('/') {
         // `hub` or `context`: a word, not a path.
@@ -30,11 +35,6 @@ pub(super) fn read(context: &str) -> Context<'_> {
     let path = text::clean(path);
     let path = (!path.is_empty()).then_some(path);
     Context { app_id, path, virtual_proxy, traceparent: traceparent(query) }
-}
-
-/// Both sides of the first occurrence of `separator`, which belongs to neither.
-fn split_at(text: &str, separator: char) -> (&str, &str) {
-    text.split_once(separator).unwrap_or((text, ""))
 }
 
 fn without_host(path: &str) -> &str {
@@ -129,7 +129,7 @@ mod tests {
     const APP: &str = "a421f4a2-c311-4ef4-ba41-fe2e6a2b0d69";
 
     fn check(context: &str, app: bool, path: &str, prefix: &str) {
-        let read = read(context);
+        let read = read(context, '\t');
         assert_eq!(read.app_id.is_some(), app, "{context}");
         assert_eq!(read.path.as_deref().unwrap_or_default(), path, "{context}");
         assert_eq!(read.virtual_proxy.as_deref().unwrap_or_default(), prefix, "{context}");
@@ -159,9 +159,17 @@ mod tests {
     }
 
     #[test]
+    fn the_path_ends_where_another_field_may_begin() {
+        let context = format!("/app/{APP};connection/of?traceparent=x");
+        let read = read(&context, ';');
+        assert_eq!((read.app_id.is_some(), read.path.as_deref()), (true, Some(context.split_once(';').unwrap().0)));
+        assert_eq!(super::read("Not available;Proxy/1", ';'), Context::default());
+    }
+
+    #[test]
     fn a_traceparent_is_read_from_the_query_and_from_nowhere_else() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let of = |query: &str| read(&format!("/app/{APP}?{query}")).traceparent;
+        let of = |query: &str| read(&format!("/app/{APP}?{query}"), '\t').traceparent;
         let parent = of(&format!("x=1&TraceParent={good}")).expect("a traceparent");
         assert_eq!((parent.trace_id[0], parent.span_id[7], parent.flags), (0x0a, 0x31, 1));
         assert!(of(&format!("traceparent={}", good.replace('-', "%2d"))).is_some());
@@ -178,6 +186,6 @@ mod tests {
         ] {
             assert_eq!(of(&format!("traceparent={bad}")), None, "{bad}");
         }
-        assert_eq!(read(&format!("/traceparent={good}")).traceparent, None);
+        assert_eq!(read(&format!("/traceparent={good}"), '\t').traceparent, None);
     }
 }

@@ -7,9 +7,8 @@
 //! A property that Qlik does not set is `(null)`: any field but Command, host and user may be absent.
 
 use super::fields::{self, Layout};
-use super::{
-    Event, Format, Guid, RejectReason, SessionId, absent, action, context, host, message, present, text, user_of,
-};
+use super::message::{self, Message};
+use super::{Event, Format, Guid, RejectReason, SessionId, absent, action, context, host, present, user_of};
 use crate::time::Timestamp;
 
 const LAYOUT: Layout = Layout { separator: b'\t', user: 7, origin: 8, message: 12 };
@@ -27,12 +26,11 @@ pub(super) fn decode(rest: &str) -> Result<Event<'_>, RejectReason> {
     let node = host(host_field)?;
     let reading = fields::read(rest, LAYOUT, message::phrase(action))?;
     let user = user_of(directory, reading.user)?;
-    // The Context is the last before the message; what is too many stands in the app's name.
-    let (object, context_field) = reading.between.rsplit_once('\t').ok_or(RejectReason::TooFewFields)?;
-    let (object_id, object_name) = object.split_once('\t').ok_or(RejectReason::TooFewFields)?;
-    let context = if absent(context_field) { context::Context::default() } else { context::read(context_field) };
+    let (object_id, object_name, context) = object_and_context(reading.between)?;
+    let context = context::read(context, '\t');
     let object_id = Guid::parse(object_id.trim().as_bytes());
     let app_name = present(object_name).filter(|name| Guid::parse(name.as_bytes()).is_none());
+    let message = Message::read(reading.message, action);
     Ok(Event {
         format: Format::Extended,
         action,
@@ -47,23 +45,32 @@ pub(super) fn decode(rest: &str) -> Result<Event<'_>, RejectReason> {
         path: context.path,
         virtual_proxy: context.virtual_proxy,
         traceparent: context.traceparent,
-        user_agent: message::user_agent(reading.message),
-        client_address: message::client_address(reading.message, action, &user.name),
+        user_agent: message.user_agent(reading.head),
+        client_address: message.client_address(reading.head),
         user,
     })
 }
 
+/// ObjectId, ObjectName and Context. What is too many is the app's name, if the last field alone reads as a Context.
+fn object_and_context(between: &str) -> Result<(&str, &str, &str), RejectReason> {
+    let (object_id, rest) = between.split_once('\t').ok_or(RejectReason::TooFewFields)?;
+    let (object_name, context) = rest.rsplit_once('\t').ok_or(RejectReason::TooFewFields)?;
+    if let Some((_, more)) = object_name.split_once('\t') {
+        let is_context = |field: &str| absent(field) || field.trim_start().starts_with('/');
+        if !is_context(context) || more.split('\t').any(is_context) {
+            return Err(RejectReason::Ambiguous);
+        }
+    }
+    Ok((object_id, object_name, context))
+}
+
 /// A session id; `0` and zeros are what Qlik writes for "not through the proxy".
 fn session(field: &str) -> Option<SessionId<'_>> {
-    let field = field.trim();
-    if let Some(guid) = Guid::parse(field.as_bytes()) {
-        return (guid.to_bits() != 0).then_some(SessionId::Guid(guid));
+    let id = present(field)?;
+    match Guid::parse(id.as_bytes()) {
+        Some(guid) => (guid.to_bits() != 0).then_some(SessionId::Guid(guid)),
+        None => (!id.bytes().all(|byte| byte == b'0')).then_some(SessionId::Opaque(id)),
     }
-    if absent(field) || field.bytes().all(|byte| byte == b'0') {
-        return None;
-    }
-    let id = text::clean(field);
-    (!id.is_empty()).then_some(SessionId::Opaque(id))
 }
 
 /// `2025-07-14T22:30:05.042Z`, as the appender writes it; any other time with an offset is read too, more slowly.
@@ -124,7 +131,7 @@ fn read_usual_time(field: &[u8]) -> Option<Timestamp> {
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
     let days = days.checked_sub(719_468)?;
     let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
-    Some(Timestamp::from_nanos((seconds * 1000 + millisecond) * 1_000_000))
+    (seconds * 1000 + millisecond).checked_mul(1_000_000).map(Timestamp::from_nanos)
 }
 
 fn number(digits: &[u8]) -> Option<u64> {
@@ -149,6 +156,7 @@ mod tests {
             "2025-07-14T24:30:05.042Z",
             "2025-07-15 00:30:05,042",
             "1969-12-31T23:59:59.999Z",
+            "9999-12-31T23:59:59.999Z",
         ] {
             assert_eq!(read_time(field), None, "{field}");
         }

@@ -4,15 +4,17 @@
 //! whoever may choose one of these may try to write fields of his own. So nothing is shifted and nothing guessed: with the
 //! exact number of fields each has its place; with more, both anchors have to tell the same one reading.
 //!
-//! * The **phrase** that the appender filters by, which the message holds: the field with it begins the message.
+//! * The **phrase** that the appender filters by, which the message holds: no field behind the one with it begins the
+//!   message. If two fields could be that one, somebody wrote the phrase into a value, and the datagram is rejected: it
+//!   would be a forged event or a real one with a strange browser, and nothing in it says which.
 //! * The **Origin**, one of a few known words, stands a known number of fields before the message. What is too many before
-//!   it belongs to the user; what is too many behind it to the field before the message, or for app names the one before.
+//!   it belongs to the user; what is too many behind it to the Context, to the app's name, or to the message. Where two
+//!   fields could be the Origin, the datagram is rejected too.
 //!
-//! A message that begins exactly where it should leaves no room for a separator before it, whatever the Origin says. Where
-//! a later field holds the phrase too, a second reading is possible in which the user id holds the first one: that is how a
-//! forged event would look, so it is rejected as ambiguous. A Context holds no phrase: a request path has no blanks.
+//! A phrase in the field that should be the message therefore leaves no room for a separator before it, whatever the
+//! Origin says. A directory is taken to hold no separator: `a;b` before the Origin is user `b` of directory `a`.
 
-use memchr::{memchr_iter, memmem};
+use memchr::{memchr, memchr_iter, memmem};
 
 use super::RejectReason;
 
@@ -33,12 +35,15 @@ pub(super) struct Reading<'a> {
     /// Everything between Origin and message.
     pub(super) between: &'a str,
     pub(super) message: &'a str,
+    /// Everything before the message.
+    pub(super) head: &'a str,
 }
 
 /// Origins that Qlik is known to write, and the ways of writing none.
 const ORIGINS: [&str; 5] = ["AppAccess", "ManagementAccess", "Not available", "(null)", ""];
 
-/// How many fields are looked at for anchors. More separators than this are not in any user id or message of a person.
+/// How many fields are looked at for anchors. With more separators than this in front of the phrase no honest user id is
+/// found, and what is not looked at may hold a second Origin.
 const FIELDS_MAX: usize = 256;
 
 /// Reads a datagram without its type. `phrase` is what the message of this Command holds.
@@ -60,37 +65,43 @@ pub(super) fn read<'a>(
         origin: slice(end_of(layout.origin - 1) + 1, end_of(layout.origin)),
         between: slice(end_of(layout.origin) + 1, message_start - 1),
         message: slice(message_start, text.len()),
+        head: slice(0, message_start),
     };
     let Some(next) = separators.next() else { return Ok(standard) };
-    // Almost always: the message holds separators of its own, behind the phrase and with no second one.
     let bytes = text.as_bytes();
-    let find_from = |from: usize| phrase.find(bytes.get(from..).unwrap_or_default()).map(|found| from + found);
-    if let Some(found) = find_from(message_start)
-        && found < next
-        && find_from(found + 1).is_none()
-    {
-        return Ok(standard);
+    let behind = |from: usize| bytes.get(from..).unwrap_or_default();
+    let Some(found) = phrase.find(behind(message_start)).map(|found| message_start + found) else {
+        return Fields::split(text, layout.separator)?.without_phrase(layout, standard);
+    };
+    // Almost always the message holds separators of its own, behind the phrase.
+    let is_standard = found < next;
+    let end = if is_standard { Some(next) } else { memchr(layout.separator, behind(found)).map(|end| found + end) };
+    if end.is_some_and(|end| phrase.find(behind(end)).is_some()) {
+        return Err(RejectReason::Ambiguous);
     }
-    Fields::split(text, layout.separator).resolve(layout, phrase, standard)
+    if is_standard { Ok(standard) } else { Fields::split(text, layout.separator)?.with_phrase(layout, found) }
 }
 
 /// All fields of a datagram that is not plain.
 struct Fields<'a> {
     text: &'a str,
-    /// Begin and end of each field; the last one reaches to the end of the text.
+    /// Begin and end of each field.
     bounds: Vec<(usize, usize)>,
 }
 
 impl<'a> Fields<'a> {
-    fn split(text: &'a str, separator: u8) -> Self {
+    fn split(text: &'a str, separator: u8) -> Result<Self, RejectReason> {
         let mut bounds = Vec::new();
         let mut start = 0;
-        for end in memchr_iter(separator, text.as_bytes()).take(FIELDS_MAX - 1) {
+        for end in memchr_iter(separator, text.as_bytes()) {
+            if bounds.len() == FIELDS_MAX {
+                return Err(RejectReason::Ambiguous);
+            }
             bounds.push((start, end));
             start = end + 1;
         }
         bounds.push((start, text.len()));
-        Self { text, bounds }
+        Ok(Self { text, bounds })
     }
 
     fn field(&self, index: usize) -> &'a str {
@@ -103,60 +114,40 @@ impl<'a> Fields<'a> {
         self.text.get(start..end).unwrap_or_default()
     }
 
-    fn resolve(
-        &self,
-        layout: Layout,
-        phrase: &memmem::Finder<'_>,
-        standard: Reading<'a>,
-    ) -> Result<Reading<'a>, RejectReason> {
-        let holds_phrase = |index: usize| phrase.find(self.field(index).as_bytes()).is_some();
-        let is_origin = |index: usize| ORIGINS.contains(&self.field(index).trim());
-        let between = layout.message - layout.origin;
-        let mut readings = Vec::new();
-        let mut any_phrase = false;
-        for message in (layout.message..self.bounds.len()).filter(|&index| holds_phrase(index)) {
-            any_phrase = true;
-            if message == layout.message {
-                readings.push((layout.origin, message));
-                continue;
-            }
-            let origins = (layout.origin..=message - between).filter(|&index| is_origin(index));
-            // The field before the message is the Context in both formats, and it holds no phrase.
-            readings.extend(
-                origins
-                    .filter(|&origin| (origin + 1..message).all(|index| !holds_phrase(index)))
-                    .map(|origin| (origin, message)),
-            );
-        }
-        match readings.as_slice() {
-            [(origin, message)] => Ok(self.reading(layout, *origin, *message)),
-            [] if !any_phrase => self.without_phrase(layout, is_origin, standard),
+    fn is_origin(&self, index: usize) -> bool {
+        ORIGINS.contains(&self.field(index).trim())
+    }
+
+    /// The only field that holds the phrase is behind the standard place, so a field before it holds a separator.
+    fn with_phrase(&self, layout: Layout, found: usize) -> Result<Reading<'a>, RejectReason> {
+        let message = self.bounds.partition_point(|&(_, end)| end <= found);
+        let last = message - (layout.message - layout.origin);
+        let mut origins = (layout.origin..=last).filter(|&index| self.is_origin(index));
+        match (origins.next(), origins.next()) {
+            (Some(origin), None) => Ok(self.reading(layout, origin, message)),
             _ => Err(RejectReason::Ambiguous),
         }
     }
 
     /// No filter let this through, so it is no appender of ours or Butler SOS's. The standard places are believed only if
     /// the Origin stands in its place and in no other that it could stand in, or the user agent marks the message.
-    fn without_phrase(
-        &self,
-        layout: Layout,
-        is_origin: impl Fn(usize) -> bool,
-        standard: Reading<'a>,
-    ) -> Result<Reading<'a>, RejectReason> {
+    fn without_phrase(&self, layout: Layout, standard: Reading<'a>) -> Result<Reading<'a>, RejectReason> {
         let last = self.bounds.len() - 1 - (layout.message - layout.origin);
-        let others = (layout.origin + 1..=last).any(&is_origin);
+        let others = (layout.origin + 1..=last).any(|index| self.is_origin(index));
         let marks = |index: usize| super::message::user_agent_marker(self.field(index)).is_some();
-        let marked = (layout.user..self.bounds.len()).filter(|&index| marks(index)).eq([layout.message]);
-        let believed = if is_origin(layout.origin) { !others } else { marked && !others };
+        let marked = || (layout.user..self.bounds.len()).filter(|&index| marks(index)).eq([layout.message]);
+        let believed = !others && (self.is_origin(layout.origin) || marked());
         if believed { Ok(standard) } else { Err(RejectReason::Ambiguous) }
     }
 
     fn reading(&self, layout: Layout, origin: usize, message: usize) -> Reading<'a> {
+        let (head, message_text) = self.text.split_at(self.bounds.get(message).map_or(0, |bounds| bounds.0));
         Reading {
             user: self.joined(layout.user, origin - 1),
             origin: self.field(origin),
             between: self.joined(origin + 1, message - 1),
-            message: self.text.get(self.bounds.get(message).map_or(0, |bounds| bounds.0)..).unwrap_or_default(),
+            message: message_text,
+            head,
         }
     }
 }

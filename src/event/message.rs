@@ -7,9 +7,9 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr_iter, memmem};
 
-use super::{Action, Guid, text};
+use super::{Action, Guid, present};
 
 /// Finds the phrase that the appender filters the messages of an action by. Source: Butler SOS's proxy appender.
 pub(super) fn phrase(action: Action) -> &'static memmem::Finder<'static> {
@@ -30,63 +30,101 @@ pub(super) fn phrase(action: Action) -> &'static memmem::Finder<'static> {
     }
 }
 
-/// What stands behind the phrase, up to the user agent.
-fn behind_phrase(message: &str, action: Action) -> Option<&str> {
-    let finder = phrase(action);
-    let start = finder.find(message.as_bytes())? + finder.needle().len();
-    let rest = message.get(start..)?;
-    let end = user_agent_marker(rest).map_or(rest.len(), |(start, _)| start);
-    rest.get(..end)
+/// A message in its parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Message<'a> {
+    /// From the phrase to the user agent. `None` if the phrase is in there twice: somebody may have chosen the one.
+    behind_phrase: Option<&'a str>,
+    /// What follows the first user agent marker.
+    behind_marker: Option<&'a str>,
 }
 
-/// The id right behind the phrase of a connection event, if it has the form of one.
-pub(super) fn session_id(message: &str, action: Action) -> Option<Guid> {
-    if !matches!(action, Action::ConnectionOpen | Action::ConnectionClose) {
-        // The phrase of a session event is followed by the user, and a user id may be a GUID.
-        return None;
+impl<'a> Message<'a> {
+    pub(super) fn read(message: &'a str, action: Action) -> Self {
+        let marker = user_agent_marker(message);
+        let finder = phrase(action);
+        let only_one = finder.find(message.as_bytes()).map(|found| found + finder.needle().len());
+        let behind_phrase = only_one.and_then(|start| {
+            let behind = message.get(start..)?;
+            if finder.find(behind.as_bytes()).is_some() {
+                return None;
+            }
+            match marker {
+                Some((end, _)) if end >= start => message.get(start..end),
+                Some(_) => behind.get(..user_agent_marker(behind).map_or(behind.len(), |(end, _)| end)),
+                None => Some(behind),
+            }
+        });
+        Self { behind_phrase, behind_marker: marker.and_then(|(_, start)| message.get(start..)) }
     }
-    let rest = behind_phrase(message, action)?;
-    let rest = rest.trim_start_matches([' ', '\t', '\'', '"', ':', '=']);
-    let guid = Guid::parse(rest.as_bytes().get(..36)?)?;
-    let follows = rest.as_bytes().get(36);
-    follows.is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-').then_some(guid)
-}
 
-/// The only address behind the phrase, unless the user's id holds it.
-pub(super) fn client_address(message: &str, action: Action, user: &str) -> Option<IpAddr> {
-    let rest = behind_phrase(message, action)?;
-    if !rest.bytes().any(|byte| byte == b'.' || byte == b':') {
-        return None;
-    }
-    let mut found: Option<IpAddr> = None;
-    for token in rest.split(|character: char| character.is_whitespace() || "'\",;=".contains(character)) {
-        let Some(address) = address(token) else { continue };
-        if user.contains(token) || found.is_some_and(|other| other != address) {
+    /// The id right behind the phrase of a connection event, if it has the form of one.
+    pub(super) fn session_id(&self, action: Action) -> Option<Guid> {
+        if !matches!(action, Action::ConnectionOpen | Action::ConnectionClose) {
+            // The phrase of a session event is followed by the user, and a user id may be a GUID.
             return None;
         }
-        found = Some(address);
+        let rest = self.behind_phrase?.trim_start_matches([' ', '\t', '\'', '"', ':', '=']);
+        let guid = Guid::parse(rest.as_bytes().get(..36)?)?;
+        let follows = rest.as_bytes().get(36);
+        let ends = follows.is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
+        (ends && guid.to_bits() != 0).then_some(guid)
     }
-    found
+
+    /// The only address behind the phrase, unless a field before the message holds it: the user may have chosen it.
+    pub(super) fn client_address(&self, head: &str) -> Option<IpAddr> {
+        let rest = self.behind_phrase?;
+        if !rest.bytes().any(|byte| byte == b'.' || byte == b':') {
+            return None;
+        }
+        let tokens = rest.split(|character: char| character.is_whitespace() || "'\",;=".contains(character));
+        let mut addresses = tokens.filter_map(|token| Some((token, address(token)?)));
+        let (token, only) = addresses.next()?;
+        // Asked once, not for each address: a message may hold thousands.
+        let is_chosen = || head.contains(token) || head.contains(&only.to_string());
+        (addresses.all(|(_, other)| other == only) && !is_chosen()).then_some(only)
+    }
+
+    /// The user agent: what follows the first marker to the end of its line, without a pair of quotes around it. log4net
+    /// appends an exception right behind the message. None if a field before the message holds the marker, because then
+    /// nobody knows whose it is.
+    pub(super) fn user_agent(&self, head: &str) -> Option<Cow<'a, str>> {
+        let behind = self.behind_marker?;
+        if user_agent_marker(head).is_some() {
+            return None;
+        }
+        let line = behind.split(['\n', '\r']).next()?.trim();
+        present(unquoted(line))
+    }
 }
 
 fn address(token: &str) -> Option<IpAddr> {
     let token = token.trim_end_matches('.');
     let bare = token.strip_prefix('[').and_then(|token| token.strip_suffix(']')).unwrap_or(token);
     let address = bare.parse().ok().or_else(|| token.parse::<SocketAddr>().ok().map(|socket| socket.ip()))?;
-    Some(address.to_canonical())
+    (!address.is_unspecified()).then(|| address.to_canonical())
 }
 
-/// The user agent: what follows the first marker to the end of its line, without a pair of quotes around it. log4net
-/// appends an exception behind a line break.
-pub(super) fn user_agent(message: &str) -> Option<Cow<'_, str>> {
-    let (_, start) = user_agent_marker(message)?;
-    let rest = message.get(start..)?;
-    let end = memchr(b'\n', rest.as_bytes()).or_else(|| memchr(b'\r', rest.as_bytes())).unwrap_or(rest.len());
-    let line = rest.get(..end)?.trim();
-    let quoted = |quote: char| line.strip_prefix(quote).and_then(|line| line.strip_suffix(quote));
-    let agent = text::clean(quoted('\'').or_else(|| quoted('"')).unwrap_or(line));
-    (!agent.is_empty()).then_some(agent)
+/// The text without a pair of quotes around it, and without an exception behind the second one.
+fn unquoted(line: &str) -> &str {
+    let Some(quote) = line.bytes().next().filter(|byte| matches!(byte, b'\'' | b'"')) else { return line };
+    let inside = line.get(1..).unwrap_or_default();
+    let mut closing = memchr_iter(quote, inside.as_bytes());
+    let end = closing.find(|&end| begins_with_exception(inside.get(end + 1..).unwrap_or_default()));
+    let end = end.or_else(|| inside.len().checked_sub(1).filter(|&last| inside.as_bytes().get(last) == Some(&quote)));
+    end.and_then(|end| inside.get(..end)).unwrap_or(line)
 }
+
+/// Whether this is the text of a .NET exception: `System.Net.WebException: ...`.
+fn begins_with_exception(text: &str) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'+' | b'`');
+    let length = text.bytes().take(EXCEPTION_NAME_MAX).take_while(|byte| is_part(byte)).count();
+    let follows = text.as_bytes().get(length);
+    text.get(..length).is_some_and(|name| name.ends_with("Exception")) && follows.is_none_or(|byte| *byte == b':')
+}
+
+/// No type has a longer name. Looking on would cost a second glance at the rest for every quote in it.
+const EXCEPTION_NAME_MAX: usize = 200;
 
 /// Begin and end of the first `UserAgent:`, in any case.
 pub(super) fn user_agent_marker(text: &str) -> Option<(usize, usize)> {
@@ -106,21 +144,30 @@ mod tests {
 
     #[test]
     fn the_id_is_taken_only_from_its_place() {
-        let of = |message: &str| session_id(message, Action::ConnectionOpen).map(|id| id.to_string());
+        let id = |message: &str, action| Message::read(message, action).session_id(action).map(|id| id.to_string());
+        let of = |message: &str| id(message, Action::ConnectionOpen);
         assert_eq!(of(&format!("Proxy connection Opened for session '{ID}' from x")).as_deref(), Some(ID));
         assert_eq!(of(&format!("connection Opened for session: {}", ID.to_uppercase())).as_deref(), Some(ID));
         assert_eq!(of(&format!("connection Opened for session of {ID}")), None);
         assert_eq!(of(&format!("connection Opened for session {ID}0")), None);
         assert_eq!(of(&format!("connection Closed for session {ID}")), None, "the phrase of another event");
         assert_eq!(of(&format!("connection Opened for session UserAgent: {ID}")), None);
-        assert_eq!(session_id(&format!("Start session for user {ID}"), Action::SessionStart), None);
+        assert_eq!(
+            of(&format!("x connection Opened for session {ID} connection Opened for session 'y'")),
+            None,
+            "twice"
+        );
+        assert_eq!(of(&format!("UserAgent: of x connection Opened for session '{ID}'")).as_deref(), Some(ID));
+        assert_eq!(of(&format!("connection Opened for session {}", ID.replace(|digit| digit != '-', "0"))), None);
+        assert_eq!(id(&format!("Start session for user {ID}"), Action::SessionStart), None);
     }
 
     #[test]
     fn an_address_counts_if_it_is_the_only_one() {
         let of = |rest: &str| {
             let message = format!("connection Opened for session '{ID}' {rest} UserAgent: '10.9.9.9'");
-            client_address(&message, Action::ConnectionOpen, "a 10.1.1.1 b").map(|address| address.to_string())
+            let message = Message::read(&message, Action::ConnectionOpen);
+            message.client_address("a 10.1.1.1 b").map(|address| address.to_string())
         };
         assert_eq!(of("from '::ffff:192.168.1.227'").as_deref(), Some("192.168.1.227"));
         assert_eq!(of("from [2001:db8::2]:443").as_deref(), Some("2001:db8::2"));
@@ -128,17 +175,28 @@ mod tests {
         assert_eq!(of("ip=10.0.0.7:5000; again 10.0.0.7").as_deref(), Some("10.0.0.7"));
         assert_eq!(of("from 10.0.0.7 to 10.0.0.8"), None);
         assert_eq!(of("from 10.1.1.1"), None, "the user calls himself that");
-        assert_eq!(of("from nowhere 1:2"), None);
+        assert_eq!(of("from ::ffff:10.1.1.1"), None, "the same in another form");
+        assert_eq!(of("from nowhere 1:2 :: 0.0.0.0"), None);
     }
 
     #[test]
     fn the_user_agent_is_the_rest_of_its_line() {
-        let of = |message: &str| user_agent(message).map(Cow::into_owned);
+        fn read(message: &str) -> Message<'_> {
+            Message::read(message, Action::ConnectionOpen)
+        }
+        let of = |message: &str| read(message).user_agent("head").map(Cow::into_owned);
         assert_eq!(of("x UserAgent: 'Mozilla/5.0 (a; b)'").as_deref(), Some("Mozilla/5.0 (a; b)"));
         assert_eq!(of("x useragent: curl/8.0").as_deref(), Some("curl/8.0"));
         assert_eq!(of("x UserAgent: 'Weird 'UA'; UserAgent: x'").as_deref(), Some("Weird 'UA'; UserAgent: x"));
         assert_eq!(of("x UserAgent: \"a\"\r\nSystem.Exception: b").as_deref(), Some("a"));
+        assert_eq!(of("UserAgent: 'a \u{202e}b'System.Net.WebException: c 'd'\n  at e").as_deref(), Some("a b"));
+        assert_eq!(of("UserAgent: 'a'System.Exception").as_deref(), Some("a"));
+        assert_eq!(of("UserAgent: 'a 'NoException b'").as_deref(), Some("a 'NoException b"));
+        assert_eq!(of("UserAgent: 'a").as_deref(), Some("'a"), "no pair");
+        assert_eq!(of("UserAgent: '"), Some("'".to_owned()));
         assert_eq!(of("UserAgent: ''"), None);
+        assert_eq!(of("UserAgent: (null)"), None);
+        assert_eq!(read("x UserAgent: 'y'").user_agent("user useragent:"), None, "nobody knows whose it is");
         assert_eq!(of("no marker: here"), None);
     }
 }

@@ -9,7 +9,8 @@
 //! The type says only how the rest is framed; what happened is what the Command says.
 
 use super::fields::{self, Layout};
-use super::{Event, Format, RejectReason, SessionId, absent, action, context, host, message, present, user_of};
+use super::message::{self, Message};
+use super::{Event, Format, RejectReason, SessionId, action, context, host, present, user_of};
 
 const LAYOUT: Layout = Layout { separator: b';', user: 3, origin: 4, message: 6 };
 
@@ -29,12 +30,13 @@ pub(super) fn decode(text: &str) -> Result<Event<'_>, RejectReason> {
     let node = host(host_field)?;
     let reading = fields::read(rest, LAYOUT, message::phrase(action))?;
     let user = user_of(directory, reading.user)?;
-    let context = if absent(reading.between) { context::Context::default() } else { context::read(reading.between) };
+    let context = context::read(reading.between, ';');
+    let message = Message::read(reading.message, action);
     Ok(Event {
         format: Format::Stock,
         action,
         node,
-        session_id: message::session_id(reading.message, action).filter(|id| id.to_bits() != 0).map(SessionId::Guid),
+        session_id: message.session_id(action).map(SessionId::Guid),
         sequence: None,
         time: None,
         failure: None,
@@ -44,8 +46,8 @@ pub(super) fn decode(text: &str) -> Result<Event<'_>, RejectReason> {
         path: context.path,
         virtual_proxy: context.virtual_proxy,
         traceparent: context.traceparent,
-        user_agent: message::user_agent(reading.message),
-        client_address: message::client_address(reading.message, action, &user.name),
+        user_agent: message.user_agent(reading.head),
+        client_address: message.client_address(reading.head),
         user,
     })
 }
