@@ -121,6 +121,17 @@ impl Action {
     /// Every action, in the order of a session's life.
     pub const ALL: [Self; 4] = [Self::SessionStart, Self::ConnectionOpen, Self::ConnectionClose, Self::SessionStop];
 
+    /// What OpenTelemetry calls it: the name of its log record, and the label of its counter.
+    #[must_use]
+    pub const fn event_name(self) -> &'static str {
+        match self {
+            Self::SessionStart => "session.start",
+            Self::SessionStop => "session.end",
+            Self::ConnectionOpen => "qlik.sense.connection.open",
+            Self::ConnectionClose => "qlik.sense.connection.close",
+        }
+    }
+
     /// The Command as Qlik writes it.
     #[must_use]
     pub const fn command(self) -> &'static str {

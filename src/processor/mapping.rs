@@ -1,4 +1,5 @@
-//! Transitions to spans and log records. Every attribute name that we send stands in this file.
+//! Transitions to spans and log records. Every attribute name that we send stands in this file; the names of the four
+//! events are [`Action::event_name`](crate::event::Action::event_name).
 //!
 //! Names are those of the semantic conventions 1.44 where one exists, else under `qlik.sense`; `docs/telemetry.md` has
 //! the same list for readers.
@@ -71,16 +72,6 @@ pub(super) fn resource(node: &str) -> [(&'static str, &str); 4] {
         ("service.instance.id", node),
         ("host.name", node),
     ]
-}
-
-/// The event's name, which is also the label of the event counter.
-pub(super) const fn event_name(action: Action) -> &'static str {
-    match action {
-        Action::SessionStart => "session.start",
-        Action::SessionStop => "session.end",
-        Action::ConnectionOpen => "qlik.sense.connection.open",
-        Action::ConnectionClose => "qlik.sense.connection.close",
-    }
 }
 
 /// What the mapping of one event has to know beside the transition.
@@ -183,7 +174,7 @@ impl Mapping {
             time: occurrence.time,
             observed_time: cause.received,
             severity: if occurrence.event.failure.is_some() { Severity::Warn } else { Severity::Info },
-            event_name: event_name(occurrence.event.action),
+            event_name: occurrence.event.action.event_name(),
             body: &self.body,
             attributes: &attributes.0,
             trace_id,

@@ -238,7 +238,7 @@ fn observe_nodes(meter: &Meter, telemetry: &Telemetry) {
         .with_callback(move |instrument| {
             for node in events.inner.nodes.all() {
                 for action in Action::ALL {
-                    let labels = [KeyValue::new(NODE, node.node.clone()), KeyValue::new(EVENT, event_name(action))];
+                    let labels = [KeyValue::new(NODE, node.node.clone()), KeyValue::new(EVENT, action.event_name())];
                     instrument.observe(node.event(action).map_or(0, |count| count.value()), &labels);
                 }
             }
@@ -348,15 +348,6 @@ fn observe_exporter(meter: &Meter, telemetry: &Telemetry) {
             }
         })
         .build();
-}
-
-const fn event_name(action: Action) -> &'static str {
-    match action {
-        Action::SessionStart => "session_start",
-        Action::SessionStop => "session_stop",
-        Action::ConnectionOpen => "connection_open",
-        Action::ConnectionClose => "connection_close",
-    }
 }
 
 fn signed(count: u64) -> i64 {

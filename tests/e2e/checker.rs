@@ -182,7 +182,7 @@ impl<'a> Checker<'a> {
     }
 
     fn record(&mut self, session: &Session, event: &Event, record: &Row<Record>) {
-        let Record { time, observed_time, severity, attributes, .. } = &record.item;
+        let Record { time, observed_time, severity, attributes, trace_id, .. } = &record.item;
         let what = format!("record of {event:?}");
         match self.format {
             // The key holds the time.
@@ -197,7 +197,7 @@ impl<'a> Checker<'a> {
         if *severity != expected_severity {
             self.fault(format!("{what} has severity {severity} instead of {expected_severity}"));
         }
-        self.identity(&what, session, attributes);
+        self.identity(&what, session, attributes, trace_id);
         if let Some(connection) = event.connection.and_then(|number| session.connections.get(number)) {
             self.connection_attributes(&what, session, connection, attributes);
         }
@@ -218,7 +218,7 @@ impl<'a> Checker<'a> {
             self.fault(format!("{what} has parent {} and should be a root", span.item.parent_span_id));
         }
         self.times(&what, &span.item, start, stop);
-        self.identity(&what, session, &span.item.attributes);
+        self.identity(&what, session, &span.item.attributes, &span.item.trace_id);
         self.equal(&what, &span.item.attributes, "qlik.sense.session.end.reason", "stopped");
         let connections = i64::try_from(session.connections.len()).ok().map(Value::Int);
         if span.item.attributes.get("qlik.sense.session.connections") != connections.as_ref() {
@@ -243,7 +243,7 @@ impl<'a> Checker<'a> {
             self.fault(format!("{what} has parent {}, not {}", span.item.parent_span_id, start.item.span_id));
         }
         self.times(&what, &span.item, open, end);
-        self.identity(&what, session, &span.item.attributes);
+        self.identity(&what, session, &span.item.attributes, &span.item.trace_id);
         self.connection_attributes(&what, session, connection, &span.item.attributes);
         let reason = if connection.close.is_some() { "closed" } else { "session_stopped" };
         self.equal(&what, &span.item.attributes, "qlik.sense.connection.close.reason", reason);
@@ -280,19 +280,22 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn identity(&mut self, what: &str, session: &Session, attributes: &Attributes) {
+    fn identity(&mut self, what: &str, session: &Session, attributes: &Attributes, trace_id: &str) {
         self.equal(what, attributes, "user.id", &session.user_id());
         self.equal(what, attributes, "user.name", &session.user_name);
         self.equal(what, attributes, "qlik.sense.user.directory", &session.user_directory);
-        let id = text(attributes, "session.id");
-        match (self.format, id) {
-            // An id may be found in a message, or the session may have begun before one was.
-            (Format::Stock { .. }, None) => {}
-            (Format::Extended, None) => self.fault(format!("{what} has no session.id")),
-            (_, Some(id)) if is_hashed_by_qlik(&session.id) != (id == session.id) => {
-                self.fault(format!("{what} has session.id {id} for {}", session.id));
-            }
-            (_, Some(_)) => {}
+        let is_hashed = is_hashed_by_qlik(&session.id);
+        let is_expected = match text(attributes, "session.id") {
+            None => false,
+            Some(id) if id == session.id => is_hashed,
+            // Without Qlik's own hash the id is a hash of ours, which is the trace id too...
+            Some(id) if self.format == Format::Extended => !is_hashed && id == trace_id,
+            // ...unless a stock session, whose trace began without an id, learns of it from a message.
+            Some(id) => id == trace_id || (!is_hashed && is_hash_of_ours(id)),
+        };
+        if !is_expected {
+            let found = text(attributes, "session.id");
+            self.fault(format!("{what} has session.id {found:?} for {} in trace {trace_id}", session.id));
         }
     }
 
@@ -329,6 +332,10 @@ const SERVER: u32 = 2;
 /// Any other id may be somebody's cookie and is not exported.
 fn is_hashed_by_qlik(session_id: &str) -> bool {
     session_id.starts_with("c0de") && session_id.len() == 36
+}
+
+fn is_hash_of_ours(session_id: &str) -> bool {
+    session_id.len() == 32 && session_id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn text<'a>(attributes: &'a Attributes, key: &str) -> Option<&'a str> {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::event::TraceParent;
 use crate::simulator::truth::{Connection, Event, Fate, Gap, Session, Truth};
 use crate::time::Timestamp;
 
@@ -45,6 +46,8 @@ struct ConnectionEntry<'a> {
     app: String,
     app_name: &'a str,
     path: &'a str,
+    /// In the form of the W3C header.
+    traceparent: Option<String>,
     open: u64,
     close: Option<u64>,
 }
@@ -112,10 +115,16 @@ impl<'a> ConnectionEntry<'a> {
             app: connection.app.to_string(),
             app_name: connection.app_name,
             path: &connection.path,
+            traceparent: connection.traceparent.map(header),
             open: millis(connection.open),
             close: connection.close.map(millis),
         }
     }
+}
+
+fn header(parent: TraceParent) -> String {
+    let TraceParent { trace_id, span_id, flags } = parent;
+    format!("00-{:032x}-{:016x}-{flags:02x}", u128::from_be_bytes(trace_id), u64::from_be_bytes(span_id))
 }
 
 fn millis(time: Timestamp) -> u64 {

@@ -174,7 +174,7 @@ async fn shutdown_sends_the_last_numbers() {
     assert_eq!(value("qlik.sense.user.active{qlik.sense.node=pro2-win1}"), 1.0);
     let age = value("qlik.sense.node.last_event.age{qlik.sense.node=pro2-win1}");
     assert!((60.0..120.0).contains(&age), "{age}");
-    assert_eq!(value("qlik.sense.events{qlik.sense.event=session_start,qlik.sense.node=pro2-win1}"), 2.0);
+    assert_eq!(value("qlik.sense.events{qlik.sense.event=session.start,qlik.sense.node=pro2-win1}"), 2.0);
     assert_eq!(value("qlik.sense.events{qlik.sense.event=connection_open,qlik.sense.node=pro2-win1}"), 0.0);
     let ended = "{qlik.sense.node=pro2-win1,qlik.sense.session.end.reason=stopped}";
     assert_eq!(value(&format!("qlik.sense.session.duration.count{ended}")), 2.0);

@@ -23,7 +23,7 @@ fn a_complete_delivery_has_no_fault() {
 #[test]
 fn every_planted_fault_is_found() {
     type Spoil = fn(&mut Received);
-    let faults: [(&str, Spoil); 30] = [
+    let faults: [(&str, Spoil); 32] = [
         ("told of by session.start, is missing", |all| drop(all.spans.remove(0))),
         ("told of by qlik.sense.connection.open, is missing", |all| drop(all.spans.remove(1))),
         ("was sent twice", |all| all.spans.push(all.spans[1].clone())),
@@ -54,6 +54,10 @@ fn every_planted_fault_is_found() {
         ("user_agent.original None", |all| drop(all.spans[1].item.attributes.remove("user_agent.original"))),
         ("user.name", |all| {
             all.spans[0].item.attributes.insert("user.name".to_owned(), Value::Text("anna".to_owned()));
+        }),
+        ("has session.id None", |all| drop(all.spans[0].item.attributes.remove("session.id"))),
+        ("has session.id", |all| {
+            all.spans[1].item.attributes.insert("session.id".to_owned(), Value::Text(TRACE_ID.to_owned()));
         }),
         ("does not count 2", |all| {
             all.spans[0].item.attributes.insert("qlik.sense.session.connections".to_owned(), Value::Int(3));
