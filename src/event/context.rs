@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Guid, TraceParent, text};
+use super::{Guid, TraceParent, present, text};
 
 /// What a Context tells.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(super) fn read(context: &str, separator: char) -> Context<'_> {
         return Context { traceparent: traceparent(query), ..Context::default() };
     }
     let (app_id, virtual_proxy) = match app_segment(path) {
-        Some((before, after)) => (app_id(after), prefix(before)),
+        Some((before, after)) => (app_id(after), present(before.trim_matches('/'))),
         None => (None, None),
     };
     let path = text::clean(path);
@@ -60,12 +60,7 @@ fn app_segment(path: &str) -> Option<(&str, &str)> {
 
 fn app_id(after: &str) -> Option<Guid> {
     let segment = after.split(['/', ';']).next()?;
-    Guid::parse(decode(segment).as_bytes())
-}
-
-fn prefix(before: &str) -> Option<Cow<'_, str>> {
-    let prefix = text::clean(before.trim_matches('/'));
-    (!prefix.is_empty()).then_some(prefix)
+    Guid::parse(decode(segment.trim()).as_bytes())
 }
 
 /// A `traceparent` parameter of the query, if it is one by the rules of W3C Trace Context.

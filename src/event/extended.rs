@@ -8,7 +8,7 @@
 
 use super::fields::{self, Layout};
 use super::message::{self, Message};
-use super::{Event, Format, Guid, RejectReason, SessionId, absent, action, context, host, present, user_of};
+use super::{Event, Format, Guid, RejectReason, SessionId, action, context, host, present, user_of};
 use crate::time::Timestamp;
 
 const LAYOUT: Layout = Layout { separator: b'\t', user: 7, origin: 8, message: 12 };
@@ -51,17 +51,12 @@ pub(super) fn decode(rest: &str) -> Result<Event<'_>, RejectReason> {
     })
 }
 
-/// ObjectId, ObjectName and Context. What is too many is the app's name, if the last field alone reads as a Context.
+/// ObjectId, ObjectName and Context. A TAB too many could be in the name, in the Context, or in a message that repeats a
+/// user's id before its phrase: nothing tells which.
 fn object_and_context(between: &str) -> Result<(&str, &str, &str), RejectReason> {
     let (object_id, rest) = between.split_once('\t').ok_or(RejectReason::TooFewFields)?;
-    let (object_name, context) = rest.rsplit_once('\t').ok_or(RejectReason::TooFewFields)?;
-    if let Some((_, more)) = object_name.split_once('\t') {
-        let is_context = |field: &str| absent(field) || field.trim_start().starts_with('/');
-        if !is_context(context) || more.split('\t').any(is_context) {
-            return Err(RejectReason::Ambiguous);
-        }
-    }
-    Ok((object_id, object_name, context))
+    let (object_name, context) = rest.split_once('\t').ok_or(RejectReason::TooFewFields)?;
+    if context.contains('\t') { Err(RejectReason::Ambiguous) } else { Ok((object_id, object_name, context)) }
 }
 
 /// A session id; `0` and zeros are what Qlik writes for "not through the proxy".

@@ -8,8 +8,8 @@
 //!   message. If two fields could be that one, somebody wrote the phrase into a value, and the datagram is rejected: it
 //!   would be a forged event or a real one with a strange browser, and nothing in it says which.
 //! * The **Origin**, one of a few known words, stands a known number of fields before the message. What is too many before
-//!   it belongs to the user; what is too many behind it to the Context, to the app's name, or to the message. Where two
-//!   fields could be the Origin, the datagram is rejected too.
+//!   it belongs to the user; what is too many behind it to what stands between Origin and message. Where two fields could
+//!   be the Origin, the datagram is rejected too.
 //!
 //! A phrase in the field that should be the message therefore leaves no room for a separator before it, whatever the
 //! Origin says. A directory is taken to hold no separator: `a;b` before the Origin is user `b` of directory `a`.

@@ -71,6 +71,10 @@ fn decode_oldest(text: &str) -> Result<Event<'_>, RejectReason> {
         // An empty first field is an empty type in front of a newer generation, not a host.
         return Err(RejectReason::UnknownType);
     }
+    if message::phrase(action).find(user.as_bytes()).is_some() {
+        // So is a message behind the user: the fields of a newer generation without their type.
+        return Err(RejectReason::UnknownType);
+    }
     Ok(Event {
         format: Format::Stock,
         action,
