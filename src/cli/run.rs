@@ -2,14 +2,16 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config;
-use crate::pipeline::{StartError, start};
-use crate::telemetry::{LogError, init_log};
+use crate::pipeline::{GRACE, Running, StartError, Summary, start};
+use crate::telemetry::{Log, LogError, init_log};
 
 use super::report;
 use super::stop::StopRequests;
@@ -21,8 +23,8 @@ Examples:
   sense-otel run
       Listens on localhost:9997 (UDP) and sends to http://localhost:4317, the defaults.
 
-Stops on Ctrl-C or SIGTERM: what was received is sent first, as far as the backend takes it. A second Ctrl-C exits at
-once. Exit code: 0 after such a stop, 1 if it could not start or failed.";
+Stops on Ctrl-C or SIGTERM: what was received is sent first, as far as the backend takes it.
+A second Ctrl-C exits at once. Exit code: 0 after such a stop, 1 if it could not start or failed.";
 
 /// Receive events of Qlik Sense and send them to an OpenTelemetry collector
 #[derive(Debug, clap::Args)]
@@ -60,7 +62,7 @@ fn receive(args: &RunArgs) -> Result<(), RunError> {
     let loaded = config::load(args.config.as_deref(), config::environment, config::addresses_of)
         .map_err(|faults| RunError::Config(faults.render(true)))?;
     let config = loaded.pipeline;
-    init_log(&config.telemetry.level)?;
+    let log = init_log(&config.telemetry.level)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
@@ -76,22 +78,39 @@ fn receive(args: &RunArgs) -> Result<(), RunError> {
         for address in running.local_addresses() {
             info!(%address, "listening (UDP)");
         }
-        let asked = tokio::select! {
-            () = requests.next() => true,
-            () = running.ended() => false,
-        };
+        let asked = until_stop(&running, &mut requests, &log).await;
         info!("stopping; ask again to exit at once");
         // Stopping waits for threads, and the second request must not.
         let summary = tokio::select! {
             summary = tokio::task::spawn_blocking(move || running.stop()) => summary.map_err(|_| RunError::Ended)?,
             () = requests.next() => std::process::exit(1),
+            // Whatever keeps a thread: whoever stops us was promised an end.
+            () = tokio::time::sleep(GRACE + Duration::from_secs(1)) => std::process::exit(1),
         };
-        info!(
-            open_sessions = summary.open_sessions,
-            logs_left = summary.logs_left,
-            spans_left = summary.spans_left,
-            "stopped"
-        );
+        log.tell_dropped();
+        tell(summary);
         if asked && summary.clean { Ok(()) } else { Err(RunError::Ended) }
     })
+}
+
+/// Runs until somebody asks for the end, which is true, or a stage ends by itself.
+async fn until_stop(running: &Running, requests: &mut StopRequests, log: &Log) -> bool {
+    let mut tick = tokio::time::interval(Log::TELL_INTERVAL);
+    let mut ended = pin!(running.ended());
+    loop {
+        tokio::select! {
+            () = requests.next() => return true,
+            () = &mut ended => return false,
+            _ = tick.tick() => log.tell_dropped(),
+        }
+    }
+}
+
+fn tell(summary: Summary) {
+    let Summary { open_sessions, logs_left, spans_left, .. } = summary;
+    if logs_left + spans_left > 0 {
+        error!(open_sessions, logs_left, spans_left, "stopped; what the backend did not take in time is lost");
+    } else {
+        info!(open_sessions, logs_left, spans_left, "stopped");
+    }
 }

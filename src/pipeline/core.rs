@@ -80,12 +80,14 @@ impl Core {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.output.telemetry.held(self.processor.held() as u64);
             self.commit_if_due(now);
             self.show_activity_if_due(now);
         }
         let now = self.clock.now();
         self.processor.handle(now, Input::Drain, &mut self.output);
         self.commit(now);
+        self.output.telemetry.held(self.processor.held() as u64);
         self.show_activity();
         self.processor.open_sessions()
     }
@@ -141,7 +143,6 @@ impl Core {
 
     fn show_activity(&self) {
         let telemetry = &self.output.telemetry;
-        telemetry.held(self.processor.held() as u64);
         let nodes = self.processor.nodes().map(|status| NodeActivity {
             node: status.node.name.to_string(),
             sessions: status.activity.sessions as u64,
@@ -181,8 +182,8 @@ impl Output for Encoding {
             Report::Rejected(reason) => telemetry.rejected(reason, 1),
             Report::Gap { node, missing } => telemetry.gap(node, missing),
             Report::Restarted { node } => telemetry.restarted(node),
-            Report::SessionEnded { node, reason, duration, .. } => {
-                telemetry.session_ended(node, reason.as_str(), duration);
+            Report::SessionEnded { node, virtual_proxy, reason, duration } => {
+                telemetry.session_ended(node, virtual_proxy, reason.as_str(), duration);
             }
             Report::ConnectionEnded { node, virtual_proxy, reason, duration } => {
                 telemetry.connection_ended(node, virtual_proxy, reason.as_str(), duration);

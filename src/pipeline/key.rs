@@ -64,15 +64,19 @@ pub fn load_or_create(directory: &Path) -> Result<Key, KeyError> {
 fn create(directory: &Path, path: PathBuf) -> Result<Key, KeyError> {
     let bytes = random_bytes()?;
     let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    // Whole under another name first, so that no crash leaves half a key behind.
+    let unfinished = directory.join(format!("{KEY_FILE}.{}", std::process::id()));
     let written = fs::create_dir_all(directory).and_then(|()| {
         let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
+        options.write(true).create(true).truncate(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&path)?;
+        let mut file = options.open(&unfinished)?;
         file.write_all(text.as_bytes())?;
         file.write_all(b"\n")?;
-        file.sync_all()
+        file.sync_all()?;
+        drop(file);
+        fs::rename(&unfinished, &path)
     });
     written.map(|()| Key::new(&bytes)).map_err(|error| KeyError::File { path, error })
 }

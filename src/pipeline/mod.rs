@@ -47,6 +47,9 @@ const METRICS_GRACE: Duration = Duration::from_millis(800);
 /// Memory of the outbox at most, whatever `store.max_size` says.
 const OUTBOX_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// What is left of the grace period for the end of the process itself.
+const EXIT_GRACE: Duration = Duration::from_millis(300);
+
 /// How often the names file is looked at.
 const NAMES_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -192,7 +195,7 @@ impl Running {
     /// Stops stage by stage, within [`GRACE`].
     #[must_use]
     pub fn stop(self) -> Summary {
-        let deadline = Instant::now() + GRACE;
+        let deadline = Instant::now() + GRACE - EXIT_GRACE;
         self.stop_receiver.store(true, Ordering::Relaxed);
         let receiver = self.receiver.join();
         let core = self.core.join();

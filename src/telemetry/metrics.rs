@@ -142,9 +142,15 @@ impl Durations {
         }
     }
 
-    pub(super) fn session_ended(&self, node: &str, reason: &'static str, duration: Duration) {
-        let labels = [KeyValue::new(NODE, node.to_owned()), KeyValue::new(SESSION_END_REASON, reason)];
-        self.session.record(duration.as_secs_f64(), &labels);
+    pub(super) fn session_ended(
+        &self,
+        node: &str,
+        virtual_proxy: Option<&str>,
+        reason: &'static str,
+        duration: Duration,
+    ) {
+        let reason = KeyValue::new(SESSION_END_REASON, reason);
+        self.record(&self.session, node, virtual_proxy, reason, duration);
     }
 
     pub(super) fn connection_ended(
@@ -154,15 +160,26 @@ impl Durations {
         reason: &'static str,
         duration: Duration,
     ) {
-        let node = KeyValue::new(NODE, node.to_owned());
         let reason = KeyValue::new(CONNECTION_CLOSE_REASON, reason);
+        self.record(&self.connection, node, virtual_proxy, reason, duration);
+    }
+
+    fn record(
+        &self,
+        histogram: &Histogram<f64>,
+        node: &str,
+        virtual_proxy: Option<&str>,
+        reason: KeyValue,
+        duration: Duration,
+    ) {
+        let node = KeyValue::new(NODE, node.to_owned());
         let seconds = duration.as_secs_f64();
         match virtual_proxy {
             Some(prefix) => {
                 let prefix = KeyValue::new(VIRTUAL_PROXY, self.bounded(prefix));
-                self.connection.record(seconds, &[node, reason, prefix]);
+                histogram.record(seconds, &[node, reason, prefix]);
             }
-            None => self.connection.record(seconds, &[node, reason]),
+            None => histogram.record(seconds, &[node, reason]),
         }
     }
 

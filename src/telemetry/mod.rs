@@ -32,7 +32,7 @@ use crate::signal::Signal;
 use crate::time::Timestamp;
 
 pub use counters::OTHER;
-pub use log::{LogError, init_log};
+pub use log::{Log, LogError, init_log};
 pub use snapshot::{Balance, NodeCounts, SignalCounts, Snapshot};
 
 use counters::{Counters, Nodes};
@@ -245,10 +245,10 @@ impl Telemetry {
     }
 
     /// A session ended after `duration`, all its segments together.
-    pub fn session_ended(&self, node: &str, reason: &'static str, duration: Duration) {
+    pub fn session_ended(&self, node: &str, virtual_proxy: Option<&str>, reason: &'static str, duration: Duration) {
         self.inner.counters.sessions_ended.add(1);
         if let Some(durations) = self.inner.durations.get() {
-            durations.session_ended(&self.inner.nodes.label(node), reason, duration);
+            durations.session_ended(&self.inner.nodes.label(node), virtual_proxy, reason, duration);
         }
     }
 

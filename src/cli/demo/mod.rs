@@ -113,7 +113,7 @@ pub(crate) fn run(args: &DemoArgs) -> ExitCode {
 }
 
 fn demo(args: &DemoArgs) -> Result<show::Summary, DemoError> {
-    init_log("warn")?;
+    let _log = init_log("warn")?;
     let (items, received) = mpsc::channel(CHANNEL_ITEMS);
     let (endpoint, sink) = match &args.otlp {
         Some(endpoint) => (endpoint.clone(), None),
