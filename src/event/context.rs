@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
+
 use super::{Guid, TraceParent, present, text};
 
 /// What a Context tells.
@@ -17,9 +19,9 @@ pub(super) struct Context<'a> {
 ///
 /// The path ends at the `separator` of the fields: what follows one may be the beginning of the message, which must not
 /// be taken for a path.
-pub(super) fn read(context: &str, separator: char) -> Context<'_> {
+pub(super) fn read(context: &str, separator: u8) -> Context<'_> {
     let context = context.trim();
-    let end = context.find(['?', separator]).unwrap_or(context.len());
+    let end = memchr2(b'?', separator, context.as_bytes()).unwrap_or(context.len());
     let (before_query, behind) = context.split_at_checked(end).unwrap_or((context, ""));
     let query = behind.strip_prefix('?').unwrap_or_default();
     let path = before_query.split_once('#').map_or(before_query, |(path, _)| path);
@@ -124,7 +126,7 @@ mod tests {
     const APP: &str = "a421f4a2-c311-4ef4-ba41-fe2e6a2b0d69";
 
     fn check(context: &str, app: bool, path: &str, prefix: &str) {
-        let read = read(context, '\t');
+        let read = read(context, b'\t');
         assert_eq!(read.app_id.is_some(), app, "{context}");
         assert_eq!(read.path.as_deref().unwrap_or_default(), path, "{context}");
         assert_eq!(read.virtual_proxy.as_deref().unwrap_or_default(), prefix, "{context}");
@@ -156,15 +158,15 @@ mod tests {
     #[test]
     fn the_path_ends_where_another_field_may_begin() {
         let context = format!("/app/{APP};connection/of?traceparent=x");
-        let read = read(&context, ';');
+        let read = read(&context, b';');
         assert_eq!((read.app_id.is_some(), read.path.as_deref()), (true, Some(context.split_once(';').unwrap().0)));
-        assert_eq!(super::read("Not available;Proxy/1", ';'), Context::default());
+        assert_eq!(super::read("Not available;Proxy/1", b';'), Context::default());
     }
 
     #[test]
     fn a_traceparent_is_read_from_the_query_and_from_nowhere_else() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let of = |query: &str| read(&format!("/app/{APP}?{query}"), '\t').traceparent;
+        let of = |query: &str| read(&format!("/app/{APP}?{query}"), b'\t').traceparent;
         let parent = of(&format!("x=1&TraceParent={good}")).expect("a traceparent");
         assert_eq!((parent.trace_id[0], parent.span_id[7], parent.flags), (0x0a, 0x31, 1));
         assert!(of(&format!("traceparent={}", good.replace('-', "%2d"))).is_some());
@@ -181,6 +183,6 @@ mod tests {
         ] {
             assert_eq!(of(&format!("traceparent={bad}")), None, "{bad}");
         }
-        assert_eq!(read(&format!("/traceparent={good}"), '\t').traceparent, None);
+        assert_eq!(read(&format!("/traceparent={good}"), b'\t').traceparent, None);
     }
 }

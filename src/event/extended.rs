@@ -27,7 +27,7 @@ pub(super) fn decode(rest: &str) -> Result<Event<'_>, RejectReason> {
     let reading = fields::read(rest, LAYOUT, message::phrase(action))?;
     let user = user_of(directory, reading.user)?;
     let (object_id, object_name, context) = object_and_context(reading.between)?;
-    let context = context::read(context, '\t');
+    let context = context::read(context, LAYOUT.separator);
     let object_id = Guid::parse(object_id.trim().as_bytes());
     let app_name = present(object_name).filter(|name| Guid::parse(name.as_bytes()).is_none());
     let message = Message::read(reading.message, action);
@@ -61,9 +61,14 @@ fn object_and_context(between: &str) -> Result<(&str, &str, &str), RejectReason>
 
 /// A session id; `0` and zeros are what Qlik writes for "not through the proxy".
 fn session(field: &str) -> Option<SessionId<'_>> {
+    // Almost always it is one as it stands; what is left may become one, or nothing, when it is cleaned.
+    let guid = |guid: Guid| (guid.to_bits() != 0).then_some(SessionId::Guid(guid));
+    if let Some(id) = Guid::parse(field.as_bytes()) {
+        return guid(id);
+    }
     let id = present(field)?;
     match Guid::parse(id.as_bytes()) {
-        Some(guid) => (guid.to_bits() != 0).then_some(SessionId::Guid(guid)),
+        Some(id) => guid(id),
         None => (!id.bytes().all(|byte| byte == b'0')).then_some(SessionId::Opaque(id)),
     }
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
-use memchr::{memchr_iter, memmem};
+use memchr::{memchr_iter, memchr2, memmem};
 
 use super::{Action, Guid, present};
 
@@ -74,11 +74,12 @@ impl<'a> Message<'a> {
     /// The only address behind the phrase, unless a field before the message holds it: the user may have chosen it.
     pub(super) fn client_address(&self, head: &str) -> Option<IpAddr> {
         let rest = self.behind_phrase?;
-        if !rest.bytes().any(|byte| byte == b'.' || byte == b':') {
-            return None;
-        }
-        let tokens = rest.split(|character: char| character.is_whitespace() || "'\",;=".contains(character));
-        let mut addresses = tokens.filter_map(|token| Some((token, address(token)?)));
+        let is_border = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'\'' | b'"' | b',' | b';' | b'=');
+        let tokens = rest.as_bytes().split(is_border).filter(|token| may_be_address(token));
+        let mut addresses = tokens.filter_map(|token| {
+            let token = std::str::from_utf8(token).ok()?;
+            Some((token, address(token)?))
+        });
         let (token, only) = addresses.next()?;
         // Asked once, not for each address: a message may hold thousands.
         let is_chosen = || head.contains(token) || head.contains(&only.to_string());
@@ -93,9 +94,16 @@ impl<'a> Message<'a> {
         if user_agent_marker(head).is_some() {
             return None;
         }
-        let line = behind.split(['\n', '\r']).next()?.trim();
+        let end = memchr2(b'\n', b'\r', behind.as_bytes()).unwrap_or(behind.len());
+        let line = behind.get(..end)?.trim();
         present(unquoted(line))
     }
+}
+
+/// Rules out almost every word without parsing it.
+fn may_be_address(token: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':' | b'[' | b']');
+    token.iter().all(is_part) && memchr2(b'.', b':', token).is_some()
 }
 
 fn address(token: &str) -> Option<IpAddr> {

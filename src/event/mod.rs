@@ -323,9 +323,10 @@ pub fn decode(datagram: &[u8]) -> Result<Event<'_>, RejectReason> {
     if is_utf16(datagram) {
         return Err(RejectReason::Utf16);
     }
-    match String::from_utf8_lossy(datagram) {
-        Cow::Borrowed(text) => decode_text(text),
-        Cow::Owned(text) => decode_text(&text).map(Event::into_owned),
+    // Asked first, because the lossy reader goes byte by byte.
+    match std::str::from_utf8(datagram) {
+        Ok(text) => decode_text(text),
+        Err(_) => decode_text(&String::from_utf8_lossy(datagram)).map(Event::into_owned),
     }
 }
 

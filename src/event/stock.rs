@@ -30,7 +30,7 @@ pub(super) fn decode(text: &str) -> Result<Event<'_>, RejectReason> {
     let node = host(host_field)?;
     let reading = fields::read(rest, LAYOUT, message::phrase(action))?;
     let user = user_of(directory, reading.user)?;
-    let context = context::read(reading.between, ';');
+    let context = context::read(reading.between, LAYOUT.separator);
     let message = Message::read(reading.message, action);
     Ok(Event {
         format: Format::Stock,
