@@ -42,8 +42,8 @@ pub(super) struct Reading<'a> {
 /// Origins that Qlik is known to write, and the ways of writing none.
 const ORIGINS: [&str; 5] = ["AppAccess", "ManagementAccess", "Not available", "(null)", ""];
 
-/// How many fields are looked at for anchors. With more separators than this in front of the phrase no honest user id is
-/// found, and what is not looked at may hold a second Origin.
+/// How many fields are looked at for anchors where the message is not in its place. More are in no honest user id, and
+/// what is not looked at may hold a second Origin.
 const FIELDS_MAX: usize = 256;
 
 /// Reads a datagram without its type. `phrase` is what the message of this Command holds.
