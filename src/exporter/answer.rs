@@ -1,9 +1,9 @@
 //! What came back from a call: the server's word, or the absence of one.
 //!
-//! The response is read here and not by tonic's own client, for two reasons. Whether a `grpc-status` came over the wire
+//! The response is read here and not by tonic's own client, for these reasons. Whether a `grpc-status` came over the wire
 //! decides between "ask again" and "never again", and tonic turns resets, timeouts and refused connections into the same
-//! codes as a server's answers. And tonic panics on a `grpc-status-details-bin` that is no base64; a backend must not be
-//! able to end us.
+//! codes as a server's answers. And tonic makes UNKNOWN of any code whose `grpc-message` is not UTF-8, and panics on a
+//! `grpc-status-details-bin` that is no base64; a backend must not be able to end us, nor what we deliver.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -106,25 +106,45 @@ fn without_grpc(status: StatusCode) -> Answer {
     Answer::silence(Code::Unavailable, format!("HTTP {} without a gRPC status", status.as_u16()))
 }
 
-/// The verdict in `headers`, which hold a `grpc-status`.
+/// The verdict in `headers`, which hold a `grpc-status`. The code decides, whatever text and details are like.
 fn conclude(signal: Signal, headers: HeaderMap, data: &[u8]) -> Answer {
-    let metadata = MetadataMap::from_headers(headers);
-    let details = metadata.get_bin(STATUS_DETAILS).and_then(|details| details.to_bytes().ok()).unwrap_or_default();
-    let mut headers = metadata.into_headers();
-    headers.remove(STATUS_DETAILS);
-    let Some(status) = Status::from_header_map(&headers) else {
-        return Answer::silence(Code::Unavailable, "the answer has no gRPC status".to_owned());
-    };
-    if status.code() == Code::Ok {
+    let code = headers.get("grpc-status").map_or(Code::Unknown, |status| Code::from_bytes(status.as_bytes()));
+    if code == Code::Ok {
         return Answer::Accepted(acceptance(signal, data));
     }
-    let details = Status::with_details(status.code(), "", details);
-    Answer::Failed(Failure {
-        from_server: true,
-        code: status.code(),
-        message: status.message().to_owned(),
-        retry_delay: details.get_details_retry_info().and_then(|info| info.retry_delay),
-    })
+    let message = headers.get("grpc-message").map(|text| percent_decode(text.as_bytes())).unwrap_or_default();
+    let metadata = MetadataMap::from_headers(headers);
+    let details = metadata.get_bin(STATUS_DETAILS).and_then(|details| details.to_bytes().ok()).unwrap_or_default();
+    let retry_delay =
+        Status::with_details(code, "", details).get_details_retry_info().and_then(|info| info.retry_delay);
+    Answer::Failed(Failure { from_server: true, code, message, retry_delay })
+}
+
+/// A `grpc-message`. Servers write their locale's encoding into it, or forget to escape a `%`: what makes no sense is
+/// kept or replaced, so that the rest can be read.
+fn percent_decode(text: &[u8]) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        match (byte, escaped(after)) {
+            (b'%', Some((escaped, after))) => {
+                decoded.push(escaped);
+                rest = after;
+            }
+            _ => {
+                decoded.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// The byte that two hexadecimal digits stand for, and what follows them.
+fn escaped(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (&[high, low], rest) = text.split_first_chunk()?;
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some(((digit(high)? << 4) | digit(low)?, rest))
 }
 
 /// OK is the server's verdict on the whole request. If what it adds cannot be read, asking again would only send

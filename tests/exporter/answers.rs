@@ -62,6 +62,27 @@ async fn every_code_has_the_end_that_the_table_says() {
 }
 
 #[tokio::test]
+async fn a_text_in_another_encoding_does_not_turn_a_code_into_another() {
+    for (code, end) in TABLE {
+        let number = (code as i32).to_string();
+        let answer = || Answer::http(200, &[("grpc-status", &number), ("grpc-message", "nicht verf%FCgbar")]);
+        let collector = Collector::start();
+        collector.answer(Signal::Logs, std::iter::repeat_with(answer).take(6));
+        let retry = RetryConfig { initial_interval: Duration::from_millis(2), max_interval: Duration::from_millis(4) };
+        let rig = Rig::with_backlog(Config { retry, ..config(collector.addr()) }, vec![logs(0..3)]);
+        rig.delivered(Signal::Logs).await;
+        let parked = rig.told().parked;
+        let counts = rig.stop(GRACE).await;
+        let expected = match end {
+            End::Delivered => (3, 0, 0),
+            End::Parked => (3, 0, 1),
+            End::Quarantined => (0, 3, 0),
+        };
+        assert_eq!((counts.acknowledged, counts.quarantined, parked), expected, "{code:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_backend_that_was_gone_gets_everything_in_order_when_it_is_back() {
     let collector = Collector::start();
     let addr = collector.addr();

@@ -48,6 +48,25 @@ fn details_that_make_no_sense_are_left_out() {
 }
 
 #[test]
+fn the_code_is_read_whatever_the_text_is_encoded_in() {
+    for number in 1..17 {
+        let code = Code::from_i32(number);
+        let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(2)));
+        let mut sent = Status::with_error_details(code, "", details).into_http::<()>().headers().clone();
+        sent.insert("grpc-message", HeaderValue::from_static("%FF"));
+        let read = failure(conclude(Signal::Logs, sent, &[]));
+        assert_eq!((read.code, read.message.as_str()), (code, "\u{fffd}"));
+        assert_eq!(read.retry_delay, Some(Duration::from_secs(2)), "{code:?}");
+    }
+    for (sent, told) in
+        [("verf%FCgbar", "verf\u{fffd}gbar"), ("100%", "100%"), ("%4", "%4"), ("%zz %c3%A5 %%41", "%zz å %A"), ("", "")]
+    {
+        assert_eq!(percent_decode(sent.as_bytes()), told, "{sent}");
+    }
+    assert_eq!(percent_decode(b"verf\xfcgbar"), "verf\u{fffd}gbar");
+}
+
+#[test]
 fn partial_success_is_read_from_one_whole_uncompressed_message() {
     let partial = ExportLogsPartialSuccess { rejected_log_records: 3, error_message: "why".to_owned() };
     let message = ExportLogsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
