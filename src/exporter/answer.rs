@@ -27,8 +27,11 @@ use crate::signal::Signal;
 #[cfg(test)]
 mod tests;
 
-/// Largest response that is read. One with more to say is cut off.
+/// Largest response that is kept, in bytes. What is beyond it is skipped: what counts is the status that comes after it.
 const RESPONSE_MAX: usize = 4 * 1024 * 1024;
+
+/// How much is skipped, in bytes, before a response is taken for one without end.
+const SKIPPED_MAX: usize = 64 * 1024 * 1024;
 
 /// Flag and length before a message.
 const FRAME_HEAD: usize = 5;
@@ -75,16 +78,22 @@ pub(super) async fn read(signal: Signal, response: Response<Body>) -> Answer {
         return without_grpc(head.status);
     }
     let mut data = BytesMut::new();
+    let mut skipped = 0;
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let frame = match frame {
             Ok(frame) => frame,
             Err(status) => return Answer::broken(&status),
         };
         match frame.into_data() {
-            Ok(part) if data.len() + part.len() > FRAME_HEAD + RESPONSE_MAX => {
-                return Answer::silence(Code::Unavailable, format!("the answer is larger than {RESPONSE_MAX} bytes"));
+            Ok(part) => {
+                let room = (FRAME_HEAD + RESPONSE_MAX).saturating_sub(data.len()).min(part.len());
+                let (kept, rest) = part.split_at(room);
+                data.extend_from_slice(kept);
+                skipped += rest.len();
+                if skipped > SKIPPED_MAX {
+                    return Answer::silence(Code::Unavailable, "the answer does not end".to_owned());
+                }
             }
-            Ok(part) => data.extend_from_slice(&part),
             Err(frame) => {
                 let trailers = frame.into_trailers().unwrap_or_default();
                 if trailers.contains_key("grpc-status") {
@@ -147,8 +156,8 @@ fn escaped(text: &[u8]) -> Option<(u8, &[u8])> {
     Some(((digit(high)? << 4) | digit(low)?, rest))
 }
 
-/// OK is the server's verdict on the whole request. If what it adds cannot be read, asking again would only send
-/// everything twice, so that is worth no more than a warning.
+/// OK is the server's verdict on the whole request. If what it adds cannot be read, or is too large to be, asking again
+/// would only send everything twice, so that is worth no more than a warning.
 fn acceptance(signal: Signal, data: &[u8]) -> Acceptance {
     message(data).and_then(|message| partial_success(signal, message)).unwrap_or_else(|| Acceptance {
         rejected: 0,
