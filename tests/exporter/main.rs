@@ -78,6 +78,16 @@ impl Rig {
         panic!("{signal} are not delivered: {:?} pending, {:?}", self.store.pending(signal), self.logs());
     }
 
+    /// Waits until a call for the logs has failed, so that the next one waits for its time.
+    async fn refused_once(&self) {
+        let failed = async {
+            while self.told().retrying == 0 {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(GRACE * 4, failed).await.expect("a call that fails");
+    }
+
     /// Stops within `grace`, asserts the accounting, and returns the counts of the logs.
     async fn stop(self, grace: Duration) -> Counts {
         let asked = Instant::now();

@@ -53,9 +53,7 @@ async fn stopping_does_not_wait_for_a_try_that_may_not_be_made() {
     collector.answer(Signal::Logs, [Answer::retry_after(Code::Unavailable, Duration::from_secs(60))]);
     let rig = Rig::with_backlog(config(collector.addr()), vec![logs(0..1)]);
     collector.wait("the refusal", |received| !received.is_empty()).await;
-    while rig.told().retrying == 0 {
-        sleep(Duration::from_millis(1)).await;
-    }
+    rig.refused_once().await;
     let asked = Instant::now();
     assert_eq!(rig.stop(GRACE).await.acknowledged, 0);
     assert!(asked.elapsed() < Duration::from_secs(1), "waited {:?} for nothing", asked.elapsed());
