@@ -50,7 +50,7 @@ pub(super) struct Ticket {
 pub(super) enum Passage {
     /// Any.
     Free,
-    /// One, and it must be one that was sent before.
+    /// One.
     One,
     /// None.
     None,

@@ -3,8 +3,8 @@
 //! * Batches are taken in the order of the store; at most [`FLIGHTS_MAX`] are in hand, each with one call at a time.
 //! * Calls start in order and may end in any. The cursor follows the batches that are done without a gap, and only then
 //!   are their items booked.
-//! * After a failure nothing new starts; see [`Gate`].
-//! * What the backend will never take is put aside after its own tries, so that it blocks nothing but itself.
+//! * After a failure no call starts for a time, and then one alone; see [`Gate`].
+//! * What the backend will never take is given up after its own tries, so that it blocks nothing but itself.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -111,8 +111,8 @@ impl Lane {
             }
             tokio::select! {
                 Some(arrival) = calls.next() => self.arrive(Instant::now(), arrival),
-                () = self.store.appended(self.signal, self.taken), if self.may_take() => {}
-                () = at(self.next_try()) => {}
+                () = self.store.appended(self.signal, self.taken), if self.may_take(Instant::now()) => {}
+                () = at(self.opens_at(Instant::now())) => {}
                 () = at(deadline) => break,
                 told = stop.changed(), if deadline.is_none() => {
                     if told.is_err() {
@@ -132,25 +132,24 @@ impl Lane {
         nothing_left || too_late
     }
 
-    fn may_take(&self) -> bool {
-        self.flights.len() < FLIGHTS_MAX && self.gate.passage(Instant::now()) == Passage::Free
+    fn may_take(&self, now: Instant) -> bool {
+        self.flights.len() < FLIGHTS_MAX && self.gate.passage(now) != Passage::None
     }
 
-    /// When the gate lets a call through, if one waits for that. One always does: what shut the gate turned back.
-    fn next_try(&self) -> Option<Instant> {
-        self.flights.iter().any(Flight::is_waiting).then(|| self.gate.opens_at()).flatten()
+    /// When the gate lets a call through, if it does not yet. Once it does, a call starts, or there is none to make.
+    fn opens_at(&self, now: Instant) -> Option<Instant> {
+        self.gate.opens_at().filter(|&opens| opens > now)
     }
 
     /// The next call that may start now.
     fn depart(&mut self, now: Instant) -> Option<Departure> {
-        let passage = self.gate.passage(now);
-        if passage == Passage::None {
+        if self.gate.passage(now) == Passage::None {
             return None;
         }
         let waiting = self.flights.iter().position(Flight::is_waiting);
         let index = match waiting {
             Some(index) => index,
-            None if passage == Passage::Free && self.flights.len() < FLIGHTS_MAX => {
+            None if self.may_take(now) => {
                 let batch = self.store.next(self.signal, self.taken, self.limit)?;
                 self.taken = batch.last;
                 self.flights.push_back(Flight::new(batch));
@@ -193,7 +192,9 @@ impl Lane {
                 if piece.doubts < DOUBTFUL_TRIES {
                     self.retry(now, index, ticket, piece, &failure, at_least);
                 } else {
-                    self.gate.answered(ticket);
+                    // Nothing was taken, so this is no sign that the backend is well: the next request waits as this
+                    // one would have.
+                    self.gate.shut(ticket, now, at_least);
                     self.quarantine(index, &piece, failure);
                 }
             }

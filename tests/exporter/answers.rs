@@ -261,6 +261,41 @@ async fn what_a_server_cannot_explain_is_tried_five_times() {
 }
 
 #[tokio::test]
+async fn a_request_given_up_in_doubt_does_not_make_the_backend_a_healthy_one() {
+    let collector = Collector::start();
+    collector.rule(Signal::Logs, |_| Answer::status(Code::Internal, "ill"));
+    let retry = RetryConfig { initial_interval: Duration::from_millis(50), max_interval: Duration::from_secs(60) };
+    let rig = Rig::start(Config { retry, ..config(collector.addr()) });
+    rig.append(vec![logs(0..1)]);
+    rig.refused_once().await;
+    rig.append(vec![logs(1..2)]);
+    collector.wait("a try of the next request", |received| received.len() == 6).await;
+    let calls = collector.received();
+    assert_eq!(calls.iter().map(numbers).collect::<Vec<_>>(), [[0], [0], [0], [0], [0], [1]]);
+    // The fifth wait is one of 800 ms, shortened by up to a half.
+    let waited = calls[5].at - calls[4].at;
+    assert!(waited >= Duration::from_millis(400), "the next request was sent after {waited:?}");
+    assert_eq!(rig.logs().quarantined, 1);
+    rig.stop(Duration::from_millis(20)).await;
+}
+
+#[tokio::test]
+async fn a_request_given_up_in_doubt_holds_up_what_comes_later_for_its_wait_only() {
+    let collector = Collector::start();
+    collector.answer(Signal::Logs, std::iter::repeat_with(|| Answer::status(Code::Internal, "ill")).take(5));
+    let rig = Rig::with_backlog(config(collector.addr()), vec![logs(0..1)]);
+    rig.delivered(Signal::Logs).await;
+    rig.append(vec![logs(1..2)]);
+    rig.delivered(Signal::Logs).await;
+    sleep(Duration::from_millis(100)).await;
+    rig.append(vec![logs(2..3)]);
+    rig.delivered(Signal::Logs).await;
+    assert_eq!(accepted(&collector), [1, 2]);
+    let counts = rig.stop(GRACE).await;
+    assert_eq!((counts.acknowledged, counts.quarantined), (2, 1));
+}
+
+#[tokio::test]
 async fn a_partial_success_is_counted_and_never_sent_again() {
     let collector = Collector::start();
     let partial = |rejected, message: &str| Answer::Partial { rejected, message: message.to_owned() };
