@@ -6,12 +6,13 @@ use bytes::Bytes;
 use tonic::Code;
 
 use super::answer::Acceptance;
+use super::retry::DOUBTFUL_TRIES;
 use crate::otlp;
-use crate::signal::Signal;
+use crate::signal::{ExportRequest, Signal};
 use crate::store::{Batch, Position, StoredRequest};
 
-/// A batch that is being delivered. It begins as one piece; refused for its size, it goes on as several, one call at a
-/// time and in their order.
+/// A batch that is being delivered. It begins as one piece; refused as a whole, it goes on as several, one call at a time
+/// and in their order.
 #[derive(Debug)]
 pub(super) struct Flight {
     /// Of its last request: how far the cursor moves when the batch is done.
@@ -96,25 +97,40 @@ impl Piece {
         self.requests.iter().map(|request| u64::from(request.items)).sum()
     }
 
-    /// Two pieces with the same items in the same order, or `None` if there is only one item, or bytes that cannot be
-    /// taken apart. Stored requests are parted first; a single one is decoded and halved.
+    /// Two pieces with the same stored requests in the same order, or `None` if there is only one.
+    pub(super) fn part(&self) -> Option<[Self; 2]> {
+        let requests = self.requests.as_slice();
+        let (first, second) = requests.split_at_checked(requests.len() / 2).filter(|(first, _)| !first.is_empty())?;
+        Some([first, second].map(|requests| Self { requests: requests.to_vec(), doubts: 0 }))
+    }
+
+    /// As [`Piece::part`], for a piece that got no clear answer as often as one may. A part with several stored requests
+    /// is tried once only, for it has been tried with the whole, and the search shall end; a single one has all its tries.
+    pub(super) fn part_in_doubt(&self) -> Option<[Self; 2]> {
+        self.part().map(|parts| {
+            parts.map(|part| {
+                let doubts = if part.requests.len() > 1 { DOUBTFUL_TRIES - 1 } else { 0 };
+                Self { doubts, ..part }
+            })
+        })
+    }
+
+    /// Two smaller pieces with the same items in the same order, or `None` if there is only one item, or bytes that cannot
+    /// be taken apart. Stored requests are parted first; a single one is decoded and halved.
     pub(super) fn halve(&self, signal: Signal) -> Option<[Self; 2]> {
-        let [first, second] = match self.requests.as_slice() {
-            [] => return None,
-            [only] => {
-                let (first, second) = otlp::split(signal, &only.body)?;
-                // Accounting trusts these counts, so a split that loses or invents items is none.
-                if u64::from(first.items) + u64::from(second.items) != u64::from(only.items) {
-                    return None;
-                }
-                [first, second].map(|half| vec![StoredRequest { items: half.items, body: half.body }])
+        self.part().or_else(|| {
+            let only = self.requests.first()?;
+            let (first, second) = otlp::split(signal, &only.body)?;
+            // Accounting trusts these counts, so a split that loses or invents items is none.
+            if u64::from(first.items) + u64::from(second.items) != u64::from(only.items) {
+                return None;
             }
-            requests => {
-                let (first, second) = requests.split_at(requests.len() / 2);
-                [first.to_vec(), second.to_vec()]
-            }
-        };
-        Some([first, second].map(|requests| Self { requests, doubts: 0 }))
+            let piece = |half: ExportRequest| Self {
+                requests: vec![StoredRequest { items: half.items, body: half.body }],
+                doubts: 0,
+            };
+            Some([piece(first), piece(second)])
+        })
     }
 
     /// What an accepted piece is booked as. A server cannot reject more than it was sent.

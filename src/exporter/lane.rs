@@ -4,7 +4,9 @@
 //! * Calls start in order and may end in any. The cursor follows the batches that are done without a gap, and only then
 //!   are their items booked.
 //! * After a failure no call starts for a time, and then one alone; see [`Gate`].
-//! * What the backend will never take is given up after its own tries, so that it blocks nothing but itself.
+//! * What the backend will never take is given up after its own tries, so that it blocks nothing but itself. A call may
+//!   carry thousands of stored requests of which one is bad, so a refused call is parted, and parted again, until the
+//!   refused part is one stored request. Only that is given up.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -186,11 +188,18 @@ impl Lane {
                     None => self.quarantine(index, &piece, failure),
                 }
             }
-            Disposition::Retry { at_least } => self.retry(now, index, ticket, piece, &failure, at_least),
+            Disposition::Retry { at_least } => {
+                self.hold_back(now, ticket, &failure, at_least);
+                self.turn_back(index, [piece]);
+            }
             Disposition::RetryInDoubt { at_least } => {
                 piece.doubts += 1;
                 if piece.doubts < DOUBTFUL_TRIES {
-                    self.retry(now, index, ticket, piece, &failure, at_least);
+                    self.hold_back(now, ticket, &failure, at_least);
+                    self.turn_back(index, [piece]);
+                } else if let Some(parts) = piece.part_in_doubt() {
+                    self.hold_back(now, ticket, &failure, at_least);
+                    self.turn_back(index, parts);
                 } else {
                     // Nothing was taken, so this is no sign that the backend is well: the next request waits as this
                     // one would have.
@@ -207,20 +216,16 @@ impl Lane {
             }
             Disposition::Quarantine => {
                 self.gate.answered(ticket);
-                self.quarantine(index, &piece, failure);
+                match piece.part() {
+                    Some(parts) => self.turn_back(index, parts),
+                    None => self.quarantine(index, &piece, failure),
+                }
             }
         }
     }
 
-    fn retry(
-        &mut self,
-        now: Instant,
-        index: usize,
-        ticket: Ticket,
-        piece: Piece,
-        failure: &Failure,
-        at_least: Duration,
-    ) {
+    /// No call starts for a time. What failed has to be turned back, or given up.
+    fn hold_back(&mut self, now: Instant, ticket: Ticket, failure: &Failure, at_least: Duration) {
         if let Some(wait) = self.gate.shut(ticket, now, at_least) {
             self.trouble = Trouble::Retrying;
             self.telemetry.retrying(self.signal, failure.code, &failure.message, wait);
@@ -228,10 +233,10 @@ impl Lane {
                 self.client.renew();
             }
         }
-        self.turn_back(index, [piece]);
     }
 
-    /// The hook for the quarantine: this is the one place where a request is given up, and its bytes are in `piece`.
+    /// The hook for the quarantine: this is the one place where a stored request is given up, or a part of one that was
+    /// too large for the server; its bytes are in `piece`.
     /// There is no disk yet to put them on, so they are counted and logged when the cursor passes them.
     fn quarantine(&mut self, index: usize, piece: &Piece, failure: Failure) {
         let Failure { code, message, .. } = failure;

@@ -242,6 +242,43 @@ async fn a_poisoned_batch_blocks_nothing_but_itself() {
 }
 
 #[tokio::test]
+async fn one_bad_record_costs_itself_and_not_the_call_it_is_sent_with() {
+    let collector = Collector::start();
+    collector.rule(Signal::Logs, |call| match numbers(call).contains(&1_234) {
+        true => Answer::status(Code::InvalidArgument, "bad record"),
+        false => Answer::Ok,
+    });
+    let backlog = (0..2_000).map(|number| logs(number..number + 1)).collect();
+    let rig = Rig::with_backlog(config(collector.addr()), backlog);
+    rig.delivered(Signal::Logs).await;
+    let expected: Vec<u32> = (0..2_000).filter(|&number| number != 1_234).collect();
+    assert_eq!(accepted(&collector), expected, "all others, and in their order");
+    assert!(collector.received().len() <= 25, "{} calls", collector.received().len());
+    let counts = rig.stop(GRACE).await;
+    assert_eq!((counts.acknowledged, counts.quarantined), (1_999, 1));
+}
+
+#[tokio::test]
+async fn what_a_server_cannot_explain_is_looked_for_until_it_is_found() {
+    let collector = Collector::start();
+    collector.rule(Signal::Logs, |call| match numbers(call).contains(&21) {
+        true => Answer::status(Code::Unknown, "oops"),
+        false => Answer::Ok,
+    });
+    let retry = RetryConfig { initial_interval: Duration::from_millis(2), max_interval: Duration::from_millis(4) };
+    let backlog = (0..64).map(|number| logs(number..number + 1)).collect();
+    let rig = Rig::with_backlog(Config { retry, ..config(collector.addr()) }, backlog);
+    rig.delivered(Signal::Logs).await;
+    let expected: Vec<u32> = (0..64).filter(|&number| number != 21).collect();
+    assert_eq!(accepted(&collector), expected);
+    let tries: Vec<usize> =
+        collector.received().iter().map(numbers).filter(|call| call.contains(&21)).map(|call| call.len()).collect();
+    assert_eq!(tries, [64, 64, 64, 64, 64, 32, 16, 8, 4, 2, 1, 1, 1, 1, 1], "five tries of the whole and of the one");
+    let counts = rig.stop(GRACE).await;
+    assert_eq!((counts.acknowledged, counts.quarantined), (63, 1));
+}
+
+#[tokio::test]
 async fn what_a_server_cannot_explain_is_tried_five_times() {
     let collector = Collector::start();
     collector.rule(Signal::Logs, |call| match numbers(call).contains(&0) {
