@@ -104,10 +104,13 @@ impl Lane {
     pub(super) async fn run(mut self, mut stop: Stop) -> u64 {
         let mut calls = FuturesUnordered::new();
         loop {
+            let deadline = *stop.borrow_and_update();
+            if let Some(deadline) = deadline {
+                self.gate.hurry(deadline);
+            }
             while let Some(departure) = self.depart(Instant::now()) {
                 calls.push(call(self.client.clone(), self.signal, departure));
             }
-            let deadline = *stop.borrow_and_update();
             if deadline.is_some_and(|deadline| self.is_over(deadline, calls.is_empty())) {
                 break;
             }

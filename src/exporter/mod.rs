@@ -130,8 +130,10 @@ impl Exporter {
         Ok(Self { lanes })
     }
 
-    /// Delivers until `stop` names a deadline, then what is left until that deadline; returns earlier if nothing is
-    /// left, or if the backend may not be asked again before it. Returns how many items of each signal stay behind.
+    /// Delivers until `stop` names a deadline, then what is left until that deadline. A back-off is waived then, so that
+    /// a backend that has come back is found. Returns earlier if nothing is left, or if there is no use in asking: a server
+    /// has forbidden it until then, or it still wants no such signal from us. Returns how many items of each signal stay
+    /// behind.
     pub async fn run(self, stop: Stop) -> Vec<(Signal, u64)> {
         join_all(self.lanes.into_iter().map(|(signal, lane)| {
             let stop = stop.clone();

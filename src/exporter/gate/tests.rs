@@ -71,6 +71,52 @@ fn parked_it_asks_every_half_minute_and_less_and_less_often() {
     }
 }
 
+/// A gate that is shut as [`Gate::shut`] says, at the moment that is returned.
+fn shut(at_least: Duration) -> (Gate, Instant) {
+    let now = Instant::now();
+    let config = RetryConfig { initial_interval: Duration::from_secs(20), max_interval: Duration::from_secs(20) };
+    let mut gate = Gate::new(config, 1);
+    let ticket = gate.pass();
+    gate.shut(ticket, now, at_least).expect("news");
+    (gate, now)
+}
+
+#[test]
+fn in_a_hurry_our_own_wait_is_waived_once_and_what_a_server_asked_for_is_not() {
+    let (mut gate, now) = shut(Duration::ZERO);
+    gate.hurry(after(now, 5.0));
+    assert_eq!(gate.passage(now), Passage::One);
+    let asking = gate.pass();
+    assert_eq!(gate.passage(now), Passage::None);
+    gate.shut(asking, now, Duration::ZERO).expect("news");
+    gate.hurry(after(now, 5.0));
+    assert_eq!(gate.passage(now), Passage::None, "it was waived already");
+
+    let (mut gate, now) = shut(Duration::from_secs(2));
+    gate.hurry(after(now, 5.0));
+    assert_eq!(gate.passage(after(now, 1.9)), Passage::None);
+    assert_eq!(gate.passage(after(now, 2.0)), Passage::One);
+}
+
+#[test]
+fn in_a_hurry_waits_fit_into_what_is_left_and_are_few() {
+    let (mut gate, mut now) = shut(Duration::ZERO);
+    let end = after(now, 5.0);
+    gate.hurry(end);
+    let mut tries = 0;
+    while now < end {
+        assert_eq!(gate.passage(now), Passage::One);
+        let ticket = gate.pass();
+        now += gate.shut(ticket, now, Duration::ZERO).expect("news");
+        tries += 1;
+    }
+    assert!((3..10).contains(&tries), "{tries} tries");
+
+    let ticket = gate.pass();
+    gate.hurry(end);
+    assert!(gate.park(ticket, now).expect("news") > Duration::from_secs(60), "who parks us is not asked again");
+}
+
 /// Calls start as fast as they may and end when and how they like: after every failure that is news there is a wait in
 /// which none starts, and then one that is alone until it has ended.
 #[test]
