@@ -21,19 +21,14 @@ use super::client::Client;
 use super::flight::{Booking, Flight, Piece};
 use super::gate::{Gate, Passage, Ticket};
 use super::retry::{DOUBTFUL_TRIES, Disposition, Failure};
+use super::size::CallSize;
 use super::{RetryConfig, Stop};
 use crate::signal::Signal;
-use crate::store::{Limit, Position, Store};
+use crate::store::{Position, Store};
 use crate::telemetry::Telemetry;
 
 /// Batches in hand, and with that calls at a time.
 const FLIGHTS_MAX: usize = 4;
-
-/// What one call carries: below the 4 MiB that gRPC servers take unless told otherwise.
-const LIMIT: Limit = Limit { bytes: 3 * 1024 * 1024 + 512 * 1024, items: 8_192 };
-
-/// However small a server says its limit is, batches are not made smaller than this; single pieces still are.
-const LIMIT_BYTES_MIN: usize = 64 * 1024;
 
 /// Everything of one signal that lies between the store and the backend.
 #[derive(Debug)]
@@ -49,8 +44,7 @@ pub(super) struct Lane {
     first: u64,
     /// Up to here everything is in hand or done.
     taken: Position,
-    /// Shrinks when a server says that requests are too large, and stays so while the process lives.
-    limit: Limit,
+    size: CallSize,
     trouble: Trouble,
 }
 
@@ -95,7 +89,7 @@ impl Lane {
             flights: VecDeque::with_capacity(FLIGHTS_MAX),
             first: 0,
             taken: Position::START,
-            limit: LIMIT,
+            size: CallSize::LARGEST,
             trouble: Trouble::None,
         }
     }
@@ -155,7 +149,7 @@ impl Lane {
         let index = match waiting {
             Some(index) => index,
             None if self.may_take(now) => {
-                let batch = self.store.next(self.signal, self.taken, self.limit)?;
+                let batch = self.store.next(self.signal, self.taken, self.size.limit())?;
                 self.taken = batch.last;
                 self.flights.push_back(Flight::new(batch));
                 self.flights.len() - 1
@@ -173,6 +167,7 @@ impl Lane {
         match answer {
             Answer::Accepted(acceptance) => {
                 self.gate.answered(ticket);
+                self.size.accepted();
                 self.recovered(now);
                 self.land(index, piece.accepted(acceptance));
             }
@@ -185,7 +180,7 @@ impl Lane {
         match Disposition::of(&failure) {
             Disposition::Split => {
                 self.gate.answered(ticket);
-                self.limit.bytes = self.limit.bytes.min(piece.bytes() / 2).max(LIMIT_BYTES_MIN);
+                self.size.refused(piece.bytes());
                 match piece.halve(self.signal) {
                     Some(halves) => self.turn_back(index, halves),
                     None => self.quarantine(index, &piece, failure),

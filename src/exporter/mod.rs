@@ -36,6 +36,7 @@ mod flight;
 mod gate;
 mod lane;
 pub mod retry;
+mod size;
 
 /// Where signals are sent and how.
 #[derive(Clone, Debug)]

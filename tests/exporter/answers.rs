@@ -197,6 +197,24 @@ async fn what_is_too_large_is_sent_in_parts_until_it_fits() {
 }
 
 #[tokio::test]
+async fn a_call_refused_for_its_size_is_no_reason_to_send_small_ones_for_ever() {
+    let collector = Collector::start();
+    let pair = |first: u32, size| vec![logs_of(first..first + 1, size), logs_of(first + 1..first + 2, size)];
+    collector.answer(Signal::Logs, [Answer::status(Code::ResourceExhausted, "message too large")]);
+    let rig = Rig::with_backlog(config(collector.addr()), pair(0, 450_000));
+    rig.delivered(Signal::Logs).await;
+    for number in 2..140 {
+        rig.append(vec![logs(number..number + 1)]);
+        rig.delivered(Signal::Logs).await;
+    }
+    let before = collector.received().len();
+    rig.append(pair(140, 400_000));
+    rig.delivered(Signal::Logs).await;
+    assert_eq!(collector.received().len() - before, 1, "both in one call, as before the refusal");
+    assert_eq!(rig.stop(GRACE).await.acknowledged, 142);
+}
+
+#[tokio::test]
 async fn a_record_that_alone_is_too_large_is_put_aside_alone() {
     let collector = Collector::start();
     collector.rule(Signal::Logs, refuse_larger(20_000));
