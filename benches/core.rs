@@ -1,6 +1,8 @@
-//! The core, stage by stage and as a whole: CPU time for each event, also with many sessions open.
+//! The core, stage by stage and as a whole: events a second on one core, also with many sessions open.
 //!
-//! `cargo bench --bench core` prints nanoseconds for each event; `docs/performance.md` keeps what it printed.
+//! `decode` reads datagrams; `processor` adds order, sessions and the mapping to signals; `core` adds the encoding, and
+//! is everything that the core thread does for an event. What a stage costs is the difference to the one before.
+//! `docs/performance.md` keeps what `cargo bench --bench core` printed.
 
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -8,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use sense_otel::event::Datagram;
+use sense_otel::event::{self, Datagram};
 use sense_otel::otlp::{Encoder, Limits};
 use sense_otel::processor::ids::Key;
 use sense_otel::processor::{Config, Input, Output, Processor, Report};
@@ -77,6 +79,14 @@ fn datagram(sequence: u32, command: &str, session: u32) -> String {
     )
 }
 
+/// The same as the appenders of Butler SOS write it.
+fn stock(datagram: &str) -> String {
+    let fields: Vec<&str> = datagram.splitn(14, '\t').collect();
+    let kind = if fields[5].ends_with("session") { "session" } else { "connection" };
+    [&format!("/qseow-proxy-{kind}/"), fields[3], fields[5], fields[7], fields[8], fields[9], fields[12], fields[13]]
+        .join(";")
+}
+
 /// One round of events for sessions from `first` on.
 fn round(first: u32) -> Vec<Vec<u8>> {
     let mut sequence = first * 4;
@@ -112,15 +122,34 @@ fn processor_with(open: u32) -> Processor {
     processor
 }
 
+fn decoding(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decode");
+    group.throughput(Throughput::Elements(u64::from(4 * SESSIONS)));
+    let extended = round(0);
+    let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
+    let stock: Vec<Vec<u8>> = extended.iter().map(|bytes| stock(&text(bytes)).into_bytes()).collect();
+    for (name, datagrams) in [("extended", extended), ("stock", stock)] {
+        assert!(datagrams.iter().all(|datagram| event::decode(datagram).is_ok()), "{name} datagrams are no events");
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for datagram in &datagrams {
+                    let _ = black_box(event::decode(black_box(datagram)));
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
 fn core(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("core");
+    let mut group = criterion.benchmark_group("events");
     for open in [0, 100_000] {
         group.throughput(Throughput::Elements(u64::from(4 * SESSIONS)));
         group.sample_size(20);
         // The processor remembers what it has seen, so each round needs sessions and sequences of its own.
         let mut processor = processor_with(open);
         let mut first = open / 4;
-        group.bench_function(format!("decode, track and map, {open} sessions open"), |bencher| {
+        group.bench_function(format!("processor, {open} sessions open"), |bencher| {
             bencher.iter_batched(
                 || {
                     let datagrams = round(first);
@@ -134,7 +163,7 @@ fn core(criterion: &mut Criterion) {
         let mut processor = processor_with(open);
         let mut first = open / 4;
         let mut output = Encoding(Encoder::new("0", Limits::default()));
-        group.bench_function(format!("decode, track, map and encode, {open} sessions open"), |bencher| {
+        group.bench_function(format!("core, {open} sessions open"), |bencher| {
             bencher.iter_batched(
                 || {
                     let datagrams = round(first);
@@ -152,5 +181,5 @@ fn core(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, core);
+criterion_group!(benches, decoding, core);
 criterion_main!(benches);

@@ -1,7 +1,7 @@
 //! Transitions to spans and log records. Every attribute name that we send stands in this file; the names of the four
 //! events are [`Action::event_name`](crate::event::Action::event_name).
 //!
-//! Names are those of the semantic conventions 1.44 where one exists, else under `qlik.sense`; `docs/telemetry.md` has
+//! Names are those of the semantic conventions 1.44 where one exists, else under `qlik.sense`; `docs/events.md` has
 //! the same list for readers.
 
 use std::time::Duration;

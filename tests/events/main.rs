@@ -123,3 +123,18 @@ fn every_sample_is_shown() {
         assert!(!rows.is_empty() && rows.iter().all(|row| (1..=count).contains(row)), "sample {sample}");
     }
 }
+
+/// Every name that we send is explained to whoever looks for it.
+#[test]
+fn every_name_of_the_mapping_is_on_the_page() {
+    let page = include_str!("../../docs/events.md");
+    let mapping = include_str!("../../src/processor/mapping.rs");
+    let names: BTreeSet<&str> = mapping
+        .split('"')
+        .filter(|text| text.contains('.') && text.bytes().all(|byte| byte.is_ascii_lowercase() || b"._".contains(&byte)))
+        .chain(Action::ALL.map(Action::event_name))
+        .collect();
+    assert!(names.len() > 35 && names.contains("session.id"), "{names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !page.contains(**name)).collect();
+    assert!(missing.is_empty(), "not in docs/events.md: {missing:?}");
+}
