@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
+use memchr::{memchr, memchr_iter, memchr2};
 
-use super::{Guid, TraceParent, present, text};
+use super::{Guid, TraceParent, present, split_once, text};
 
 /// What a Context tells.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,13 +20,13 @@ pub(super) struct Context<'a> {
 /// The path ends at the `separator` of the fields: what follows one may be the beginning of the message, which must not
 /// be taken for a path.
 pub(super) fn read(context: &str, separator: u8) -> Context<'_> {
-    let context = context.trim();
+    let context = text::trim(context);
     let end = memchr2(b'?', separator, context.as_bytes()).unwrap_or(context.len());
     let (before_query, behind) = context.split_at_checked(end).unwrap_or((context, ""));
     let query = behind.strip_prefix('?').unwrap_or_default();
-    let path = before_query.split_once('#').map_or(before_query, |(path, _)| path);
+    let path = split_once(before_query, b'#').map_or(before_query, |(path, _)| path);
     let path = without_host(path);
-    if !path.contains('/') {
+    if memchr(b'/', path.as_bytes()).is_none() {
         // `hub` or `context`: a word, not a path.
         return Context { traceparent: traceparent(query), ..Context::default() };
     }
@@ -40,6 +40,9 @@ pub(super) fn read(context: &str, separator: u8) -> Context<'_> {
 }
 
 fn without_host(path: &str) -> &str {
+    if path.starts_with('/') {
+        return path;
+    }
     let Some((scheme, rest)) = path.split_once("://") else { return path };
     if !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return path;
@@ -50,9 +53,8 @@ fn without_host(path: &str) -> &str {
 /// What stands before and after the first path segment `app`.
 fn app_segment(path: &str) -> Option<(&str, &str)> {
     let mut start = 0;
-    for segment in path.split('/') {
-        let end = start + segment.len();
-        if segment.eq_ignore_ascii_case("app") {
+    for end in memchr_iter(b'/', path.as_bytes()) {
+        if path.get(start..end)?.eq_ignore_ascii_case("app") {
             return Some((path.get(..start)?, path.get(end + 1..)?));
         }
         start = end + 1;
@@ -61,12 +63,18 @@ fn app_segment(path: &str) -> Option<(&str, &str)> {
 }
 
 fn app_id(after: &str) -> Option<Guid> {
-    let segment = after.split(['/', ';']).next()?;
-    Guid::parse(decode(segment.trim()).as_bytes())
+    let end = memchr2(b'/', b';', after.as_bytes()).unwrap_or(after.len());
+    Guid::parse(decode(text::trim(after.get(..end)?)).as_bytes())
 }
+
+/// The shortest query that holds one: name, version, trace id, span id, flags.
+const TRACEPARENT_MIN: usize = "traceparent=".len() + 2 + 1 + 32 + 1 + 16 + 1 + 2;
 
 /// A `traceparent` parameter of the query, if it is one by the rules of W3C Trace Context.
 fn traceparent(query: &str) -> Option<TraceParent> {
+    if query.len() < TRACEPARENT_MIN {
+        return None;
+    }
     let value = query.split(['&', '#', ';']).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
         name.eq_ignore_ascii_case("traceparent").then_some(value)
@@ -97,7 +105,7 @@ fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 /// Percent-decoding, once. What is no escape stays as it is; bytes that are no UTF-8 are replaced.
 fn decode(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
+    if memchr(b'%', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
     }
     let bytes = text.as_bytes();

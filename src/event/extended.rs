@@ -6,9 +6,9 @@
 //!
 //! A property that Qlik does not set is `(null)`: any field but Command, host and user may be absent.
 
-use super::fields::{self, Layout};
+use super::fields::{Head, Layout};
 use super::message::{self, Message};
-use super::{Event, Format, Guid, RejectReason, SessionId, action, context, host, present, user_of};
+use super::{Event, Format, Guid, RejectReason, SessionId, action, context, host, present, split_once, text, user_of};
 use crate::time::Timestamp;
 
 const LAYOUT: Layout = Layout { separator: b'\t', user: 7, origin: 8, message: 12 };
@@ -18,27 +18,26 @@ const SEQUENCE_MAX: u32 = 2_147_483_647;
 
 /// Reads what follows the type.
 pub(super) fn decode(rest: &str) -> Result<Event<'_>, RejectReason> {
-    let mut head = rest.splitn(8, '\t');
-    let mut next = || head.next().ok_or(RejectReason::TooFewFields);
-    let (sequence, time, host_field, session_id) = (next()?, next()?, next()?, next()?);
-    let (command, result, directory, _) = (next()?, next()?, next()?, next()?);
-    let action = action(command)?;
-    let node = host(host_field)?;
-    let reading = fields::read(rest, LAYOUT, message::phrase(action))?;
-    let user = user_of(directory, reading.user)?;
+    let head = Head::split(rest, LAYOUT);
+    // The user id is the last field that a datagram may be cut off in without being cut short.
+    head.field(LAYOUT.user)?;
+    let action = action(head.field(4)?)?;
+    let node = host(head.field(2)?)?;
+    let reading = head.read(message::phrase(action))?;
+    let user = user_of(head.field(6)?, reading.user)?;
     let (object_id, object_name, context) = object_and_context(reading.between)?;
     let context = context::read(context, LAYOUT.separator);
-    let object_id = Guid::parse(object_id.trim().as_bytes());
+    let object_id = Guid::parse(text::trim(object_id).as_bytes());
     let app_name = present(object_name).filter(|name| Guid::parse(name.as_bytes()).is_none());
     let message = Message::read(reading.message, action);
     Ok(Event {
         format: Format::Extended,
         action,
         node,
-        session_id: session(session_id),
-        sequence: sequence.trim().parse().ok().filter(|number| (1..=SEQUENCE_MAX).contains(number)),
-        time: read_time(time.trim()),
-        failure: present(result).filter(|result| result != "0"),
+        session_id: session(head.field(3)?),
+        sequence: text::trim(head.field(0)?).parse().ok().filter(|number| (1..=SEQUENCE_MAX).contains(number)),
+        time: read_time(text::trim(head.field(1)?)),
+        failure: present(head.field(5)?).filter(|result| result != "0"),
         origin: present(reading.origin),
         app_id: context.app_id.or(object_id),
         app_name,
@@ -54,9 +53,9 @@ pub(super) fn decode(rest: &str) -> Result<Event<'_>, RejectReason> {
 /// ObjectId, ObjectName and Context. A TAB too many could be in the name, in the Context, or in a message that repeats a
 /// user's id before its phrase: nothing tells which.
 fn object_and_context(between: &str) -> Result<(&str, &str, &str), RejectReason> {
-    let (object_id, rest) = between.split_once('\t').ok_or(RejectReason::TooFewFields)?;
-    let (object_name, context) = rest.split_once('\t').ok_or(RejectReason::TooFewFields)?;
-    if context.contains('\t') { Err(RejectReason::Ambiguous) } else { Ok((object_id, object_name, context)) }
+    let (object_id, rest) = split_once(between, b'\t').ok_or(RejectReason::TooFewFields)?;
+    let (object_name, context) = split_once(rest, b'\t').ok_or(RejectReason::TooFewFields)?;
+    if split_once(context, b'\t').is_some() { Err(RejectReason::Ambiguous) } else { Ok((object_id, object_name, context)) }
 }
 
 /// A session id; `0` and zeros are what Qlik writes for "not through the proxy".

@@ -16,7 +16,7 @@
 
 use memchr::{memchr, memchr_iter, memmem};
 
-use super::RejectReason;
+use super::{RejectReason, text};
 
 /// Where the fields of a format are, counted from 0.
 #[derive(Clone, Copy, Debug)]
@@ -46,40 +46,76 @@ const ORIGINS: [&str; 5] = ["AppAccess", "ManagementAccess", "Not available", "(
 /// what is not looked at may hold a second Origin.
 const FIELDS_MAX: usize = 256;
 
-/// Reads a datagram without its type. `phrase` is what the message of this Command holds.
-pub(super) fn read<'a>(
+/// A datagram without its type, cut at the separators before the standard place of its message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head<'a> {
     text: &'a str,
     layout: Layout,
-    phrase: &memmem::Finder<'_>,
-) -> Result<Reading<'a>, RejectReason> {
-    let mut separators = memchr_iter(layout.separator, text.as_bytes());
-    let mut ends = [0; 16];
-    for end in ends.iter_mut().take(layout.message) {
-        *end = separators.next().ok_or(RejectReason::TooFewFields)?;
+    /// Where the fields end, and how many of them do.
+    ends: [usize; ENDS_MAX],
+    count: usize,
+    /// The first separator behind the beginning of the message.
+    next: Option<usize>,
+}
+
+/// At least as many as a layout has fields before its message.
+const ENDS_MAX: usize = 12;
+
+impl<'a> Head<'a> {
+    pub(super) fn split(text: &'a str, layout: Layout) -> Self {
+        let mut head = Self { text, layout, ends: [0; ENDS_MAX], count: 0, next: None };
+        let mut separators = memchr_iter(layout.separator, text.as_bytes());
+        for (place, end) in head.ends.iter_mut().take(layout.message).zip(&mut separators) {
+            *place = end;
+            head.count += 1;
+        }
+        head.next = separators.next();
+        head
     }
-    let end_of = |field: usize| ends.get(field).copied().unwrap_or_default();
-    let slice = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
-    let message_start = end_of(layout.message - 1) + 1;
-    let standard = Reading {
-        user: slice(end_of(layout.user - 1) + 1, end_of(layout.user)),
-        origin: slice(end_of(layout.origin - 1) + 1, end_of(layout.origin)),
-        between: slice(end_of(layout.origin) + 1, message_start - 1),
-        message: slice(message_start, text.len()),
-        head: slice(0, message_start),
-    };
-    let Some(next) = separators.next() else { return Ok(standard) };
-    let bytes = text.as_bytes();
-    let behind = |from: usize| bytes.get(from..).unwrap_or_default();
-    let Some(found) = phrase.find(behind(message_start)).map(|found| message_start + found) else {
-        return Fields::split(text, layout.separator)?.without_phrase(layout, standard);
-    };
-    // Almost always the message holds separators of its own, behind the phrase.
-    let is_standard = found < next;
-    let end = if is_standard { Some(next) } else { memchr(layout.separator, behind(found)).map(|end| found + end) };
-    if end.is_some_and(|end| phrase.find(behind(end)).is_some()) {
-        return Err(RejectReason::Ambiguous);
+
+    /// A field before the message, in its standard place. The last one of a datagram that is cut off is taken as it is.
+    pub(super) fn field(&self, index: usize) -> Result<&'a str, RejectReason> {
+        let end = if index < self.count { self.end(index) } else { self.text.len() };
+        let start = if index == 0 { 0 } else { self.end(index - 1) + 1 };
+        if index > self.count { Err(RejectReason::TooFewFields) } else { Ok(self.slice(start, end)) }
     }
-    if is_standard { Ok(standard) } else { Fields::split(text, layout.separator)?.with_phrase(layout, found) }
+
+    fn end(&self, field: usize) -> usize {
+        self.ends.get(field).copied().unwrap_or_default()
+    }
+
+    fn slice(&self, from: usize, to: usize) -> &'a str {
+        self.text.get(from..to).unwrap_or_default()
+    }
+
+    /// Reads the fields from the user on. `phrase` is what the message of this Command holds.
+    pub(super) fn read(&self, phrase: &memmem::Finder<'_>) -> Result<Reading<'a>, RejectReason> {
+        let Self { text, layout, .. } = *self;
+        if self.count < layout.message {
+            return Err(RejectReason::TooFewFields);
+        }
+        let message_start = self.end(layout.message - 1) + 1;
+        let standard = Reading {
+            user: self.field(layout.user)?,
+            origin: self.field(layout.origin)?,
+            between: self.slice(self.end(layout.origin) + 1, message_start - 1),
+            message: self.slice(message_start, text.len()),
+            head: self.slice(0, message_start),
+        };
+        let Some(next) = self.next else { return Ok(standard) };
+        let bytes = text.as_bytes();
+        let behind = |from: usize| bytes.get(from..).unwrap_or_default();
+        let Some(found) = phrase.find(behind(message_start)).map(|found| message_start + found) else {
+            return Fields::split(text, layout.separator)?.without_phrase(layout, standard);
+        };
+        // Almost always the message holds separators of its own, behind the phrase.
+        let is_standard = found < next;
+        let end = if is_standard { Some(next) } else { memchr(layout.separator, behind(found)).map(|end| found + end) };
+        if end.is_some_and(|end| phrase.find(behind(end)).is_some()) {
+            return Err(RejectReason::Ambiguous);
+        }
+        if is_standard { Ok(standard) } else { Fields::split(text, layout.separator)?.with_phrase(layout, found) }
+    }
 }
 
 /// All fields of a datagram that is not plain.
@@ -115,7 +151,7 @@ impl<'a> Fields<'a> {
     }
 
     fn is_origin(&self, index: usize) -> bool {
-        ORIGINS.contains(&self.field(index).trim())
+        ORIGINS.contains(&text::trim(self.field(index)))
     }
 
     /// The only field that holds the phrase is behind the standard place, so a field before it holds a separator.

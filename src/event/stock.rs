@@ -8,28 +8,27 @@
 //!
 //! The type says only how the rest is framed; what happened is what the Command says.
 
-use super::fields::{self, Layout};
+use super::fields::{Head, Layout};
 use super::message::{self, Message};
-use super::{Event, Format, RejectReason, SessionId, action, context, host, present, user_of};
+use super::{Event, Format, RejectReason, SessionId, action, context, host, present, split_once, text, user_of};
 
 const LAYOUT: Layout = Layout { separator: b';', user: 3, origin: 4, message: 6 };
 
 const TYPES: [&str; 4] = ["qseow-proxy-session", "qseow-proxy-connection", "proxy-session", "proxy-connection"];
 
 /// Reads a datagram of one of the three generations.
-pub(super) fn decode(text: &str) -> Result<Event<'_>, RejectReason> {
-    let (kind, rest) = text.split_once(';').unwrap_or((text, ""));
-    let kind = kind.trim().trim_matches('/');
+pub(super) fn decode(datagram: &str) -> Result<Event<'_>, RejectReason> {
+    let (kind, rest) = split_once(datagram, LAYOUT.separator).unwrap_or((datagram, ""));
+    let kind = text::trim(kind).trim_matches('/');
     if !TYPES.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
-        return decode_oldest(text);
+        return decode_oldest(datagram);
     }
-    let mut head = rest.splitn(4, ';');
-    let mut next = || head.next().ok_or(RejectReason::TooFewFields);
-    let (host_field, command, directory, _) = (next()?, next()?, next()?, next()?);
-    let action = action(command)?;
-    let node = host(host_field)?;
-    let reading = fields::read(rest, LAYOUT, message::phrase(action))?;
-    let user = user_of(directory, reading.user)?;
+    let head = Head::split(rest, LAYOUT);
+    head.field(LAYOUT.user)?;
+    let action = action(head.field(1)?)?;
+    let node = host(head.field(0)?)?;
+    let reading = head.read(message::phrase(action))?;
+    let user = user_of(head.field(2)?, reading.user)?;
     let context = context::read(reading.between, LAYOUT.separator);
     let message = Message::read(reading.message, action);
     Ok(Event {
