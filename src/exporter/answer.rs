@@ -23,6 +23,7 @@ use tonic_types::StatusExt;
 
 use super::retry::Failure;
 use crate::signal::Signal;
+use crate::telemetry::text;
 
 #[cfg(test)]
 mod tests;
@@ -52,7 +53,7 @@ pub(super) enum Answer {
 pub(super) struct Acceptance {
     /// Items that the server did not take and must not be sent again.
     pub(super) rejected: u64,
-    /// The reason, or a warning where nothing was rejected. As sent.
+    /// The reason, or a warning where nothing was rejected. Fit for a log line: a server may send megabytes.
     pub(super) message: String,
 }
 
@@ -190,7 +191,7 @@ fn partial_success(signal: Signal, message: &[u8]) -> Option<Acceptance> {
     }
     .unwrap_or_default();
     // A negative count means nothing; none were rejected then.
-    Some(Acceptance { rejected: u64::try_from(rejected).unwrap_or_default(), message })
+    Some(Acceptance { rejected: u64::try_from(rejected).unwrap_or_default(), message: text::one_line(&message) })
 }
 
 /// An error and what it came from, in one line; a cause that its effect already quotes is left out.

@@ -34,13 +34,15 @@ pub(super) struct Piece {
 }
 
 /// The end of some items. Told to the telemetry when the cursor passes them, because until then the store counts them
-/// as pending, and no item may be counted twice.
+/// as pending, and no item may be counted twice. Texts are cut to a line: they may wait for long, and be many.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Booking {
     /// The server has them.
     Acknowledged { items: u64 },
-    /// The server took the call and not these; none where the server only had something to say.
+    /// The server took the call and not these.
     Refused { items: u64, message: String },
+    /// The server has them all, and something to say.
+    Remarked { message: String },
     /// The server will never take them.
     Quarantined { items: u64, code: Code, message: String },
 }
@@ -141,8 +143,10 @@ impl Piece {
         if rejected < items {
             bookings.push(Booking::Acknowledged { items: items - rejected });
         }
-        if rejected > 0 || !acceptance.message.is_empty() {
+        if rejected > 0 {
             bookings.push(Booking::Refused { items: rejected, message: acceptance.message });
+        } else if !acceptance.message.is_empty() {
+            bookings.push(Booking::Remarked { message: acceptance.message });
         }
         bookings
     }

@@ -25,7 +25,7 @@ use super::size::CallSize;
 use super::{RetryConfig, Stop};
 use crate::signal::Signal;
 use crate::store::{Position, Store};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, text};
 
 /// Batches in hand, and with that calls at a time.
 const FLIGHTS_MAX: usize = 4;
@@ -237,8 +237,8 @@ impl Lane {
     /// too large for the server; its bytes are in `piece`.
     /// There is no disk yet to put them on, so they are counted and logged when the cursor passes them.
     fn quarantine(&mut self, index: usize, piece: &Piece, failure: Failure) {
-        let Failure { code, message, .. } = failure;
-        self.land(index, [Booking::Quarantined { items: piece.items(), code, message }]);
+        let message = text::one_line(&failure.message);
+        self.land(index, [Booking::Quarantined { items: piece.items(), code: failure.code, message }]);
     }
 
     fn land(&mut self, index: usize, bookings: impl IntoIterator<Item = Booking>) {
@@ -268,6 +268,7 @@ impl Lane {
         match booking {
             Booking::Acknowledged { items } => self.telemetry.acknowledged(self.signal, *items),
             Booking::Refused { items, message } => self.telemetry.refused(self.signal, *items, message),
+            Booking::Remarked { message } => self.telemetry.remarked(self.signal, message),
             Booking::Quarantined { items, code, message } => {
                 self.telemetry.quarantined(self.signal, *items, *code, message);
             }

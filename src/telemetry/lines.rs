@@ -23,6 +23,7 @@ pub(super) enum Line {
     ReceiveFailed,
     Expired(Signal),
     Refused(Signal),
+    Remarked(Signal),
     Quarantined(Signal),
     Retrying(Signal),
     Parked(Signal),
@@ -39,7 +40,7 @@ const SIGNALS: [Signal; 3] = [Signal::Logs, Signal::Traces, Signal::Metrics];
 
 impl Default for Lines {
     fn default() -> Self {
-        let by_signal = [Line::Expired, Line::Refused, Line::Quarantined, Line::Retrying, Line::Parked];
+        let by_signal = [Line::Expired, Line::Refused, Line::Remarked, Line::Quarantined, Line::Retrying, Line::Parked];
         let kinds = [Line::KernelDropped, Line::Gap, Line::ReceiveFailed]
             .into_iter()
             .chain(DropReason::ALL.map(Line::Dropped))
@@ -106,8 +107,11 @@ fn write(kind: Line, count: u64, detail: &str) {
         Line::Refused(signal) => {
             error!(%signal, items = count, answer = detail, "refused by the backend and not sent again");
         }
+        Line::Remarked(signal) => {
+            warn!(%signal, calls = count, answer = detail, "the backend takes everything, and has something to say");
+        }
         Line::Quarantined(signal) => {
-            error!(%signal, items = count, answer = detail, "set aside: the backend would never take them");
+            error!(%signal, items = count, answer = detail, "discarded: the backend would never take them");
         }
         Line::Retrying(signal) => {
             warn!(%signal, attempts = count, answer = detail, "the backend does not take it, trying again");
@@ -132,6 +136,6 @@ mod tests {
             let first = lines.throttles.iter().position(|(each, _)| each == kind);
             assert_eq!(first, Some(position), "{kind:?}");
         }
-        assert_eq!(lines.throttles.len(), 3 + DropReason::ALL.len() + RejectReason::ALL.len() + 5 * SIGNALS.len());
+        assert_eq!(lines.throttles.len(), 3 + DropReason::ALL.len() + RejectReason::ALL.len() + 6 * SIGNALS.len());
     }
 }

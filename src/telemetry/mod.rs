@@ -282,7 +282,7 @@ impl Telemetry {
         self.inner.counters.signal(signal).acknowledged.add(items);
     }
 
-    /// The backend refused items for good, with a message of its own.
+    /// The backend refused items for good while taking the rest of the request, with a message of its own.
     pub fn refused(&self, signal: Signal, items: u64, message: &str) {
         let counters = self.inner.counters.signal(signal);
         counters.refused.add(items);
@@ -290,7 +290,13 @@ impl Telemetry {
         self.inner.lines.say(Line::Refused(signal), items, &text::one_line(message));
     }
 
-    /// Items were set aside because the backend would never take them.
+    /// The backend took a whole request and had something to say about it, or nothing that could be read.
+    pub fn remarked(&self, signal: Signal, message: &str) {
+        self.inner.counters.signal(signal).remarks.add(1);
+        self.inner.lines.say(Line::Remarked(signal), 1, &text::one_line(message));
+    }
+
+    /// Items were given up because the backend would never take them.
     pub fn quarantined(&self, signal: Signal, items: u64, code: Code, message: &str) {
         self.inner.counters.signal(signal).quarantined.add(items);
         self.inner.lines.say(Line::Quarantined(signal), items, &answer(code, message));

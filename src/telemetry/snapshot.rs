@@ -50,17 +50,18 @@ pub struct SignalCounts {
     pub acknowledged: u64,
     /// Items that the backend refused for good while taking others of the same request.
     pub refused: u64,
-    /// Items set aside because the backend would never take them.
+    /// Items given up because the backend would never take them.
     pub quarantined: u64,
     /// Items given up because the outbox was over its budget; for metrics, superseded by the next interval.
     pub expired: u64,
-    /// Calls that failed and were made again.
+    /// How often sending was held back after a failed call, to be tried again. Calls that were under way side by side
+    /// fail for one reason and count as one; metrics are not sent again, so each of their failed calls counts.
     pub retries: u64,
     /// How often the signal was parked.
     pub parks: u64,
     /// How often it could be delivered again after it could not.
     pub recoveries: u64,
-    /// Answers that took a request and had something to say about it.
+    /// Answers that took a request, or most of it, and had something to say about it.
     pub remarks: u64,
 }
 

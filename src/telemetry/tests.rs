@@ -150,16 +150,36 @@ fn what_a_backend_says_cannot_forge_a_line() {
     let hostile = format!("bad\r\n2026-01-01 ERROR all is lost\u{1b}[2J{}", "\u{200b}long ".repeat(1000));
     let lines = lines_of(|| {
         telemetry.refused(Signal::Logs, 3, &hostile);
+        telemetry.remarked(Signal::Logs, &hostile);
         telemetry.quarantined(Signal::Traces, 1, Code::InvalidArgument, &hostile);
         telemetry.retrying(Signal::Logs, Code::Unavailable, &hostile, Duration::from_secs(2));
         telemetry.parked(Signal::Metrics, Code::Unimplemented, &hostile);
         telemetry.receive_failed(&io::Error::other(hostile.clone()));
     });
-    assert_eq!(lines.len(), 5, "{lines:#?}");
+    assert_eq!(lines.len(), 6, "{lines:#?}");
     for line in lines {
         assert!(line.len() < 600, "{line}");
         assert!(line.chars().all(|character| !character.is_control() && character != '\u{200b}'), "{line}");
     }
+}
+
+#[test]
+fn a_remark_is_a_warning_with_the_number_of_calls_and_no_loss() {
+    let telemetry = Telemetry::default();
+    let lines = lines_of(|| {
+        for _ in 0..1000 {
+            telemetry.remarked(Signal::Logs, "your clock is\nlate");
+        }
+        telemetry.quarantined(Signal::Logs, 2, Code::InvalidArgument, "too old");
+    });
+    assert_eq!(
+        lines,
+        [
+            "WARN the backend takes everything, and has something to say signal=logs calls=1 answer=\"your clock is late\"",
+            "ERROR discarded: the backend would never take them signal=logs items=2 answer=\"InvalidArgument: too old\"",
+        ]
+    );
+    assert_eq!((telemetry.snapshot().signal(Signal::Logs).remarks, telemetry.snapshot().lost()), (1000, 2));
 }
 
 #[test]

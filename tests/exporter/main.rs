@@ -30,6 +30,7 @@ mod stop;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod told;
 
 /// An exporter at work, with what surrounds it.
 struct Rig {

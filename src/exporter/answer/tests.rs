@@ -92,6 +92,14 @@ fn partial_success_is_read_from_one_whole_uncompressed_message() {
 }
 
 #[test]
+fn a_remark_of_megabytes_is_not_carried_around() {
+    let remark = ExportLogsPartialSuccess { rejected_log_records: 0, error_message: "la\nla ".repeat(500_000) };
+    let message = ExportLogsServiceResponse { partial_success: Some(remark) }.encode_to_vec();
+    let read = acceptance(Signal::Logs, &frame(0, u32::try_from(message.len()).expect("below 4 MiB"), &message));
+    assert!(read.message.starts_with("la la la") && read.message.len() <= 256, "{}", read.message.len());
+}
+
+#[test]
 fn a_cause_is_told_once() {
     let refused = std::io::Error::other("refused");
     let wrapped = std::io::Error::other(format!("connect: {refused}"));
