@@ -95,7 +95,7 @@ pub fn install_crypto_provider() {
 /// # Errors
 ///
 /// [`BuildError`], where the endpoint or a file of the TLS configuration cannot be used.
-pub fn channel(config: &Config) -> Result<Channel, BuildError> {
+fn channel(config: &Config) -> Result<Channel, BuildError> {
     install_crypto_provider();
     let tls = match (config.endpoint.scheme_str(), config.endpoint.host()) {
         (Some("http"), Some(_)) => None,
@@ -122,7 +122,7 @@ pub fn channel(config: &Config) -> Result<Channel, BuildError> {
 /// # Errors
 ///
 /// [`BuildError::HeaderName`] and [`BuildError::HeaderValue`].
-pub fn metadata(config: &Config) -> Result<MetadataMap, BuildError> {
+fn metadata(config: &Config) -> Result<MetadataMap, BuildError> {
     let mut headers = HeaderMap::with_capacity(config.headers.len());
     for (name, value) in &config.headers {
         let key = HeaderName::from_bytes(name.as_bytes()).ok().filter(|key| !is_reserved(key));

@@ -25,6 +25,7 @@ use tonic::codec::CompressionEncoding;
 
 use self::client::{BuildError, Client};
 use self::lane::Lane;
+pub use self::metrics::MetricsBackend;
 pub use self::retry::RetryConfig;
 use crate::signal::Signal;
 use crate::store::Store;
@@ -35,6 +36,7 @@ pub mod client;
 mod flight;
 mod gate;
 mod lane;
+mod metrics;
 pub mod retry;
 mod size;
 
@@ -103,12 +105,13 @@ pub type Stop = watch::Receiver<Option<Instant>>;
 /// Delivers what is in the store.
 #[derive(Debug)]
 pub struct Exporter {
+    client: Client,
     lanes: Vec<(Signal, Lane)>,
 }
 
 impl Exporter {
-    /// An exporter of the logs and traces in `store`, as far as `config` names them; metrics have a way of their own,
-    /// over [`client::channel`] and [`client::metadata`]. `seed` decides the jitter of retries.
+    /// An exporter of the logs and traces in `store`, as far as `config` names them; metrics have a way of their own, see
+    /// [`Exporter::metrics`]. `seed` decides the jitter of retries.
     ///
     /// Must be called inside a tokio runtime; nothing is connected or sent before [`Exporter::run`].
     ///
@@ -128,7 +131,14 @@ impl Exporter {
                 (signal, lane)
             })
             .collect();
-        Ok(Self { lanes })
+        Ok(Self { client, lanes })
+    }
+
+    /// Where metrics are to be sent, whatever `config` says about signals: the same endpoint in the same way, over the
+    /// same connection until that has to be made anew.
+    #[must_use]
+    pub fn metrics(&self) -> MetricsBackend {
+        MetricsBackend::new(self.client.clone())
     }
 
     /// Delivers until `stop` names a deadline, then what is left until that deadline. A back-off is waived then, so that

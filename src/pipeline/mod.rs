@@ -236,14 +236,8 @@ impl Export {
         let entered = runtime.enter();
         let exporter = exporter::Exporter::new(config.exporter.clone(), store, telemetry, seed())?;
         let metrics = if config.exporter.signals.contains(&Signal::Metrics) {
-            let destination = metrics::Destination {
-                channel: exporter::client::channel(&config.exporter)?,
-                metadata: exporter::client::metadata(&config.exporter)?,
-                compression: config.exporter.compression.encoding(),
-                timeout: config.exporter.timeout,
-            };
             let interval = config.telemetry.metrics_interval;
-            Some(metrics::start(telemetry, destination, interval, &config.processor.resource, runtime.handle()))
+            Some(metrics::start(telemetry, exporter.metrics(), interval, &config.processor.resource, runtime.handle()))
         } else {
             None
         };

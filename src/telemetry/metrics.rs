@@ -4,8 +4,8 @@
 //! one atomic addition; only the two duration histograms are recorded as they happen. Labels are bounded, and never a
 //! user, session, app or client: their series would outlive the privacy settings and grow without end.
 //!
-//! The SDK collects on a thread of its own. The call itself runs on the given tokio runtime, where the channel lives,
-//! and is not repeated: all numbers are cumulative, so the next interval brings what this one could not.
+//! The SDK collects on a thread of its own. The call itself runs on the given tokio runtime, where the connection
+//! lives, and is not repeated: all numbers are cumulative, so the next interval brings what this one could not.
 
 mod export;
 
@@ -19,9 +19,6 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tonic::codec::CompressionEncoding;
-use tonic::metadata::MetadataMap;
-use tonic::transport::Channel;
 use tracing::warn;
 
 use crate::event::{Action, Guid, RejectReason};
@@ -30,18 +27,7 @@ use crate::signal::Signal;
 use super::counters::{LABEL_VALUES_MAX, NodeCounters};
 use super::{DropReason, NodeActivity, OTHER, SignalCounts, Telemetry};
 
-/// Where metrics are sent and how.
-#[derive(Clone, Debug)]
-pub struct Destination {
-    /// The connection, made within the runtime that [`start`] is given.
-    pub channel: Channel,
-    /// Headers of every call.
-    pub metadata: MetadataMap,
-    /// How requests are compressed, if at all.
-    pub compression: Option<CompressionEncoding>,
-    /// Deadline of one call.
-    pub timeout: Duration,
-}
+pub use export::{Backend, Outcome};
 
 /// The running export of metrics. Dropping it stops without a last export.
 #[derive(Debug)]
@@ -74,20 +60,20 @@ const DURATION_BOUNDS: [f64; 15] = [
     86_400.0,
 ];
 
-/// Starts collecting `telemetry` every `interval`, and sending it to `destination` on `runtime`.
+/// Starts collecting `telemetry` every `interval`, and sending it to `backend` on `runtime`.
 ///
 /// `resource` is added to the service's own identity. To be called once for each [`Telemetry`]: a second call would
 /// send the same counters again, with no durations.
 #[must_use]
 pub fn start(
     telemetry: &Telemetry,
-    destination: Destination,
+    backend: impl Backend,
     interval: Duration,
     resource: &[(String, String)],
     runtime: &Handle,
 ) -> Metrics {
     let (give_up, given_up) = watch::channel(false);
-    let exporter = export::Exporter::new(telemetry.clone(), destination, interval, runtime.clone(), given_up);
+    let exporter = export::Exporter::new(telemetry.clone(), backend, interval, runtime.clone(), given_up);
     let provider = SdkMeterProvider::builder()
         .with_resource(identity(resource))
         .with_reader(PeriodicReader::builder(exporter).with_interval(interval).build())
@@ -99,7 +85,7 @@ pub fn start(
     observe_receiver(&meter, telemetry);
     observe_exporter(&meter, telemetry);
     if telemetry.inner.durations.set(Durations::new(&meter)).is_err() {
-        warn!("metrics were started twice: durations go to the first destination only");
+        warn!("metrics were started twice: durations go to the first backend only");
     }
     Metrics { provider, give_up }
 }

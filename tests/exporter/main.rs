@@ -25,6 +25,7 @@ use support::certificates::{self, Authority};
 use support::collector::{Answer, Collector, Options, Received};
 
 mod answers;
+mod metrics;
 mod requests;
 mod stop;
 #[path = "../support/mod.rs"]

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn secure(addr: SocketAddr, tls: TlsConfig) -> Config {
+pub(super) fn secure(addr: SocketAddr, tls: TlsConfig) -> Config {
     let endpoint = format!("https://localhost:{}", addr.port()).parse().expect("an address");
     Config { endpoint, tls, timeout: Duration::from_millis(500), ..config(addr) }
 }

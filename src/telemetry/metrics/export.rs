@@ -1,36 +1,62 @@
-//! One call per collection: the SDK's metrics over our own channel.
+//! One call per collection: the SDK's metrics over the connection that everything else takes.
 //!
 //! This stands in for the exporter of `opentelemetry-otlp`, which cannot be kept from adding headers out of the
 //! environment to a connection that was configured otherwise, has no deadline on a channel of ours, and reports
-//! failures in unthrottled log lines.
+//! failures in unthrottled log lines. How a call is made is not known here: it comes in as a [`Backend`].
 
-use std::error::Error;
+use std::fmt::Debug;
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
-use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::Temporality;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use prost::Message;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tonic::metadata::MetadataMap;
-use tonic::transport::Channel;
-use tonic::{Code, Request, Response, Status};
+use tonic::Code;
 
 use crate::signal::Signal;
 
-use super::{Destination, Telemetry};
+use super::Telemetry;
+
+/// The way to whoever takes the metrics.
+pub trait Backend: Debug + Send + Sync + 'static {
+    /// Sends one request, the protobuf bytes of an `ExportMetricsServiceRequest`, once. Ends within a deadline of its
+    /// own; runs on the runtime that [`super::start`] is given.
+    fn export(&self, request: Bytes) -> BoxFuture<'static, Outcome>;
+}
+
+/// What became of a request of metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The backend took it.
+    Taken {
+        /// Data points that it did not take, and never will.
+        refused: u64,
+        /// What it had to say, as it said it; often nothing.
+        remark: String,
+    },
+    /// It did not, or nobody knows.
+    Failed {
+        /// The gRPC code, the server's or our own.
+        code: Code,
+        /// The text, as it came.
+        message: String,
+        /// Whether the backend answers, but wants no metrics from us as things are.
+        parked: bool,
+    },
+}
 
 /// Sends what the SDK collects, and tells [`Telemetry`] what became of it.
 #[derive(Debug)]
 pub(super) struct Exporter {
     telemetry: Telemetry,
-    client: MetricsServiceClient<Channel>,
-    metadata: MetadataMap,
-    timeout: Duration,
+    backend: Box<dyn Backend>,
     interval: Duration,
     runtime: Handle,
     given_up: watch::Receiver<bool>,
@@ -39,60 +65,46 @@ pub(super) struct Exporter {
 impl Exporter {
     pub(super) fn new(
         telemetry: Telemetry,
-        destination: Destination,
+        backend: impl Backend,
         interval: Duration,
         runtime: Handle,
         given_up: watch::Receiver<bool>,
     ) -> Self {
-        let Destination { channel, metadata, compression, timeout } = destination;
-        let mut client = MetricsServiceClient::new(channel);
-        if let Some(encoding) = compression {
-            client = client.send_compressed(encoding).accept_compressed(encoding);
-        }
-        Self { telemetry, client, metadata, timeout, interval, runtime, given_up }
+        Self { telemetry, backend: Box::new(backend), interval, runtime, given_up }
     }
 
-    /// The call, with its deadline, on the runtime of the channel; cut short when nobody waits for it any more.
-    async fn call(&self, message: ExportMetricsServiceRequest) -> Result<ExportMetricsServiceResponse, Status> {
-        let mut request = Request::new(message);
-        *request.metadata_mut() = self.metadata.clone();
-        let (mut client, timeout) = (self.client.clone(), self.timeout);
-        let mut call = self.runtime.spawn(async move {
-            match tokio::time::timeout(timeout, client.export(request)).await {
-                Ok(answer) => answer.map(Response::into_inner),
-                Err(_) => Err(Status::deadline_exceeded("no answer in time")),
-            }
-        });
+    /// The call, on the runtime of the connection; cut short when nobody waits for it any more.
+    async fn call(&self, request: Bytes) -> Outcome {
+        let mut call = self.runtime.spawn(self.backend.export(request));
         let mut given_up = self.given_up.clone();
         // The SDK polls this on its own thread, outside the runtime, so that it ends even if the runtime stands still.
         tokio::select! {
-            answer = &mut call => answer.unwrap_or_else(|_| Err(Status::cancelled("the runtime has stopped"))),
+            outcome = &mut call => outcome.unwrap_or_else(|_| cancelled("the runtime has stopped")),
             _ = given_up.wait_for(|given_up| *given_up) => {
                 call.abort();
-                Err(Status::cancelled("stopping"))
+                cancelled("stopping")
             }
         }
     }
 
-    fn report(&self, points: u64, answer: Result<ExportMetricsServiceResponse, Status>) {
-        match answer {
-            Ok(response) => {
-                let partial = response.partial_success.unwrap_or_default();
-                let refused = u64::try_from(partial.rejected_data_points).unwrap_or(0).min(points);
+    pub(super) fn report(&self, points: u64, outcome: Outcome) {
+        match outcome {
+            Outcome::Taken { refused, remark } => {
+                let refused = refused.min(points);
                 self.telemetry.acknowledged(Signal::Metrics, points - refused);
                 self.telemetry.delivering(Signal::Metrics);
                 if refused > 0 {
-                    self.telemetry.refused(Signal::Metrics, refused, &partial.error_message);
+                    self.telemetry.refused(Signal::Metrics, refused, &remark);
+                } else if !remark.is_empty() {
+                    self.telemetry.remarked(Signal::Metrics, &remark);
                 }
             }
-            Err(status) => {
+            Outcome::Failed { code, message, parked } => {
                 self.telemetry.expired(Signal::Metrics, points);
-                let cause = cause(&status);
-                match status.code() {
-                    Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => {
-                        self.telemetry.parked(Signal::Metrics, status.code(), &cause);
-                    }
-                    code => self.telemetry.retrying(Signal::Metrics, code, &cause, self.interval),
+                if parked {
+                    self.telemetry.parked(Signal::Metrics, code, &message);
+                } else {
+                    self.telemetry.retrying(Signal::Metrics, code, &message, self.interval);
                 }
             }
         }
@@ -104,8 +116,8 @@ impl PushMetricExporter for Exporter {
         let message = ExportMetricsServiceRequest::from(metrics);
         let points = data_points(&message);
         self.telemetry.produced(Signal::Metrics, points);
-        let answer = self.call(message).await;
-        self.report(points, answer);
+        let outcome = self.call(message.encode_to_vec().into()).await;
+        self.report(points, outcome);
         // An error would only make the SDK write a line of its own, each time.
         Ok(())
     }
@@ -123,13 +135,8 @@ impl PushMetricExporter for Exporter {
     }
 }
 
-/// What went wrong at the bottom: a refused connection says no more than "transport error" at the top.
-fn cause(status: &Status) -> String {
-    let mut deepest: Option<&dyn Error> = status.source();
-    while let Some(deeper) = deepest.and_then(Error::source) {
-        deepest = Some(deeper);
-    }
-    deepest.map_or_else(|| status.message().to_owned(), ToString::to_string)
+fn cancelled(why: &str) -> Outcome {
+    Outcome::Failed { code: Code::Cancelled, message: why.to_owned(), parked: false }
 }
 
 fn data_points(message: &ExportMetricsServiceRequest) -> u64 {

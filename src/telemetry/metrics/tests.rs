@@ -2,16 +2,18 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
-use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::common::v1::{KeyValue as ProtoKeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
+use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tonic::transport::{Endpoint, Server};
@@ -21,51 +23,42 @@ use super::super::tests::Written;
 use super::*;
 use crate::time::Timestamp;
 
-/// A backend that answers every call with the same words, and passes on what it got.
-struct Backend {
-    calls: mpsc::UnboundedSender<(MetadataMap, ExportMetricsServiceRequest)>,
-    answer: Result<ExportMetricsServiceResponse, Status>,
-    /// Never answers instead.
-    silent: bool,
+/// A backend that ends every call in the same way, and passes on what it got.
+#[derive(Debug)]
+struct Fixed {
+    calls: mpsc::UnboundedSender<ExportMetricsServiceRequest>,
+    /// `None` never ends a call.
+    outcome: Option<Outcome>,
 }
 
-#[tonic::async_trait]
-impl MetricsService for Backend {
-    async fn export(
-        &self,
-        request: Request<ExportMetricsServiceRequest>,
-    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let (metadata, _, message) = request.into_parts();
-        let _ = self.calls.send((metadata, message));
-        if self.silent {
-            std::future::pending::<()>().await;
-        }
-        self.answer.clone().map(Response::new)
+impl Backend for Fixed {
+    fn export(&self, request: Bytes) -> BoxFuture<'static, Outcome> {
+        let _ = self.calls.send(ExportMetricsServiceRequest::decode(request).expect("a request of metrics"));
+        let outcome = self.outcome.clone();
+        Box::pin(async move {
+            // As a connection would, this needs the runtime's clock.
+            tokio::time::sleep(Duration::from_micros(10)).await;
+            match outcome {
+                Some(outcome) => outcome,
+                None => std::future::pending().await,
+            }
+        })
     }
 }
 
-type Calls = mpsc::UnboundedReceiver<(MetadataMap, ExportMetricsServiceRequest)>;
+type Calls = mpsc::UnboundedReceiver<ExportMetricsServiceRequest>;
 
-async fn serve(answer: Result<ExportMetricsServiceResponse, Status>, silent: bool) -> (SocketAddr, Calls) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("a bound socket");
+fn backend(outcome: Option<Outcome>) -> (Fixed, Calls) {
     let (calls, received) = mpsc::unbounded_channel();
-    let service = MetricsServiceServer::new(Backend { calls, answer, silent })
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd);
-    let incoming = stream::unfold(listener, async |listener| {
-        let connection = listener.accept().await.map(|(connection, _)| connection);
-        Some((connection, listener))
-    });
-    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(Box::pin(incoming)));
-    (address, received)
+    (Fixed { calls, outcome }, received)
 }
 
-fn destination(address: SocketAddr) -> Destination {
-    let channel = Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy();
-    let mut metadata = MetadataMap::new();
-    metadata.insert("x-api-key", "canary-5f1c".parse().expect("ascii"));
-    Destination { channel, metadata, compression: Some(CompressionEncoding::Zstd), timeout: Duration::from_secs(5) }
+fn taking() -> (Fixed, Calls) {
+    backend(Some(Outcome::Taken { refused: 0, remark: String::new() }))
+}
+
+fn silent() -> (Fixed, Calls) {
+    backend(None)
 }
 
 const NEVER: Duration = Duration::from_secs(3600);
@@ -150,17 +143,14 @@ fn unix_time() -> Duration {
 
 #[tokio::test]
 async fn shutdown_sends_the_last_numbers() {
-    let (address, mut calls) = serve(Ok(ExportMetricsServiceResponse::default()), false).await;
+    let (backend, mut calls) = taking();
     let telemetry = Telemetry::default();
     let resource = [("deployment.environment.name".to_owned(), "test".to_owned())];
-    let metrics = start(&telemetry, destination(address), NEVER, &resource, &Handle::current());
+    let metrics = start(&telemetry, backend, NEVER, &resource, &Handle::current());
     a_busy_minute(&telemetry);
     metrics.shutdown(SOON).await;
 
-    let (metadata, message) = calls.recv().await.expect("one call");
-    assert_eq!(metadata.get("x-api-key").map(|value| value.as_bytes()), Some(b"canary-5f1c".as_slice()));
-    assert_eq!(metadata.get("grpc-encoding").map(|value| value.as_bytes()), Some(b"zstd".as_slice()));
-
+    let message = calls.recv().await.expect("one call");
     let resource = resource_of(&message);
     assert_eq!(resource["service.name"], "sense-otel");
     assert_eq!(resource["service.version"], env!("CARGO_PKG_VERSION"));
@@ -199,16 +189,43 @@ async fn shutdown_sends_the_last_numbers() {
     assert_eq!(telemetry.snapshot().signal(Signal::Metrics).acknowledged, sent);
 }
 
+/// A server that knows nobody.
+struct Denying;
+
+#[tonic::async_trait]
+impl MetricsService for Denying {
+    async fn export(
+        &self,
+        _: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        Err(Status::unauthenticated("the key canary-5f1c-of-the-server is not known"))
+    }
+}
+
+async fn serve_nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("a bound socket");
+    let incoming = stream::unfold(listener, async |listener| {
+        let connection = listener.accept().await.map(|(connection, _)| connection);
+        Some((connection, listener))
+    });
+    tokio::spawn(
+        Server::builder().add_service(MetricsServiceServer::new(Denying)).serve_with_incoming(Box::pin(incoming)),
+    );
+    address
+}
+
 #[tokio::test]
 async fn a_talkative_log_tells_no_header_and_nothing_of_the_libraries() {
     let written = Written::default();
     let _this_thread = written.install("trace");
 
-    let denied = Err(Status::unauthenticated("the key canary-5f1c-of-the-server is not known"));
-    let (address, _calls) = serve(denied, false).await;
-    let telemetry = Telemetry::default();
-    start(&telemetry, destination(address), NEVER, &[], &Handle::current()).shutdown(SOON).await;
-    telemetry.parked(Signal::Logs, Code::PermissionDenied, "on this thread");
+    let address = serve_nobody().await;
+    let channel = Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy();
+    let mut request = Request::new(ExportMetricsServiceRequest::default());
+    request.metadata_mut().insert("x-api-key", "canary-5f1c".parse().expect("ascii"));
+    MetricsServiceClient::new(channel).export(request).await.expect_err("nobody is known there");
+    Telemetry::default().parked(Signal::Logs, Code::PermissionDenied, "on this thread");
 
     let lines = written.lines();
     assert_eq!(lines.len(), 1, "the connection's tasks ran on this thread and said nothing: {lines:#?}");
@@ -217,13 +234,13 @@ async fn a_talkative_log_tells_no_header_and_nothing_of_the_libraries() {
 
 #[tokio::test]
 async fn an_interval_sends_by_itself() {
-    let (address, mut calls) = serve(Ok(ExportMetricsServiceResponse::default()), false).await;
+    let (backend, mut calls) = taking();
     let telemetry = Telemetry::default();
-    let metrics = start(&telemetry, destination(address), Duration::from_millis(20), &[], &Handle::current());
+    let metrics = start(&telemetry, backend, Duration::from_millis(20), &[], &Handle::current());
     telemetry.accepted(1);
     // A first collection may have come before the count.
     loop {
-        let (_, message) = calls.recv().await.expect("a call per interval");
+        let message = calls.recv().await.expect("a call per interval");
         if points(&message)["sense_otel.receiver.datagrams{sense_otel.outcome=accepted}"] == 1.0 {
             break;
         }
@@ -234,9 +251,9 @@ async fn an_interval_sends_by_itself() {
 
 #[tokio::test]
 async fn a_backend_that_never_answers_does_not_hold_up_the_stop() {
-    let (address, mut calls) = serve(Ok(ExportMetricsServiceResponse::default()), true).await;
+    let (backend, mut calls) = silent();
     let telemetry = Telemetry::default();
-    let metrics = start(&telemetry, destination(address), Duration::from_millis(1), &[], &Handle::current());
+    let metrics = start(&telemetry, backend, Duration::from_millis(1), &[], &Handle::current());
     calls.recv().await.expect("a call is on its way");
     let began = Instant::now();
     metrics.shutdown(Duration::from_millis(200)).await;
@@ -246,23 +263,24 @@ async fn a_backend_that_never_answers_does_not_hold_up_the_stop() {
 }
 
 #[tokio::test]
-async fn no_backend_at_all_does_not_hold_up_the_stop() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("a bound socket");
-    drop(listener);
-    let telemetry = Telemetry::default();
-    let metrics = start(&telemetry, destination(address), NEVER, &[], &Handle::current());
-    let began = Instant::now();
-    metrics.shutdown(SOON).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    assert!(telemetry.snapshot().signal(Signal::Metrics).expired > 0);
+async fn a_failed_call_is_counted_once_and_not_repeated() {
+    for (parked, code) in [(false, Code::Unavailable), (true, Code::Unauthenticated)] {
+        let (backend, mut calls) = backend(Some(Outcome::Failed { code, message: "no".to_owned(), parked }));
+        let telemetry = Telemetry::default();
+        start(&telemetry, backend, NEVER, &[], &Handle::current()).shutdown(SOON).await;
+        calls.recv().await.expect("one call");
+        assert!(calls.recv().await.is_none(), "and no other");
+        let counts = telemetry.snapshot().signal(Signal::Metrics);
+        assert!(counts.expired > 0 && counts.pending() == 0, "{counts:?}");
+        assert_eq!((counts.retries, counts.parks), (u64::from(!parked), u64::from(parked)));
+    }
 }
 
 #[tokio::test]
 async fn dropping_does_not_wait() {
-    let (address, mut calls) = serve(Ok(ExportMetricsServiceResponse::default()), true).await;
+    let (backend, mut calls) = silent();
     let telemetry = Telemetry::default();
-    let metrics = start(&telemetry, destination(address), Duration::from_millis(1), &[], &Handle::current());
+    let metrics = start(&telemetry, backend, Duration::from_millis(1), &[], &Handle::current());
     calls.recv().await.expect("a call is on its way");
     let began = Instant::now();
     drop(metrics);
@@ -271,11 +289,9 @@ async fn dropping_does_not_wait() {
 
 #[tokio::test]
 async fn partial_success_is_counted_as_refused() {
-    let partial = ExportMetricsPartialSuccess { rejected_data_points: 2, error_message: "two too many".into() };
-    let answer = ExportMetricsServiceResponse { partial_success: Some(partial) };
-    let (address, _calls) = serve(Ok(answer), false).await;
+    let (backend, _calls) = backend(Some(Outcome::Taken { refused: 2, remark: "two too many".to_owned() }));
     let telemetry = Telemetry::default();
-    start(&telemetry, destination(address), NEVER, &[], &Handle::current()).shutdown(SOON).await;
+    start(&telemetry, backend, NEVER, &[], &Handle::current()).shutdown(SOON).await;
     let snapshot = telemetry.snapshot();
     assert_eq!(snapshot.signal(Signal::Metrics).refused, 2);
     assert!(snapshot.signal(Signal::Metrics).acknowledged > 0);
@@ -283,17 +299,34 @@ async fn partial_success_is_counted_as_refused() {
 }
 
 #[tokio::test]
-async fn labels_stay_within_their_bounds() {
-    let (address, mut calls) = serve(Ok(ExportMetricsServiceResponse::default()), false).await;
+async fn a_warning_of_the_backend_is_told() {
+    let written = Written::default();
+    let _this_thread = written.install("info");
     let telemetry = Telemetry::default();
-    let metrics = start(&telemetry, destination(address), NEVER, &[], &Handle::current());
+    let (_give_up, given_up) = watch::channel(false);
+    // The SDK would report on a thread of its own, which has no log here.
+    let exporter = export::Exporter::new(telemetry.clone(), taking().0, NEVER, Handle::current(), given_up);
+    telemetry.produced(Signal::Metrics, 7);
+    exporter.report(7, Outcome::Taken { refused: 0, remark: "your clock is late".to_owned() });
+    exporter.report(0, Outcome::Taken { refused: 0, remark: String::new() });
+    let line = "WARN the backend takes everything, and has something to say signal=metrics calls=1";
+    assert_eq!(written.lines(), [format!("{line} answer=\"your clock is late\"")]);
+    let counts = telemetry.snapshot().signal(Signal::Metrics);
+    assert_eq!((counts.acknowledged, counts.refused, counts.remarks), (7, 0, 1));
+}
+
+#[tokio::test]
+async fn labels_stay_within_their_bounds() {
+    let (backend, mut calls) = taking();
+    let telemetry = Telemetry::default();
+    let metrics = start(&telemetry, backend, NEVER, &[], &Handle::current());
     for forged in 0..5000 {
         let node = format!("node-{forged}");
         telemetry.event(&node, Action::SessionStart);
         telemetry.connection_ended(&node, Some(&format!("proxy-{forged}")), "closed", Duration::from_secs(1));
     }
     metrics.shutdown(SOON).await;
-    let (_, message) = calls.recv().await.expect("one call");
+    let message = calls.recv().await.expect("one call");
     let mut counted = 0.0;
     for (series, value) in points(&message) {
         if series.starts_with("qlik.sense.connection.duration.count") {
@@ -315,11 +348,11 @@ async fn labels_stay_within_their_bounds() {
 #[test]
 fn a_runtime_that_is_gone_does_not_hold_up_anything() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let (address, _calls) = runtime.block_on(serve(Ok(ExportMetricsServiceResponse::default()), true));
+    let (backend, _calls) = silent();
     let telemetry = Telemetry::default();
     let metrics = {
         let _context = runtime.enter();
-        start(&telemetry, destination(address), Duration::from_millis(1), &[], runtime.handle())
+        start(&telemetry, backend, Duration::from_millis(1), &[], runtime.handle())
     };
     drop(runtime);
     let began = Instant::now();
