@@ -82,7 +82,7 @@ pub enum BuildError {
     },
 }
 
-/// Makes ring the process's provider of cryptography, once. Called by [`channel`]; the only place that chooses.
+/// Makes ring the process's provider of cryptography, once. Called for every channel; the only place that chooses.
 pub fn install_crypto_provider() {
     // An error means that one is installed already, which is what was wanted.
     drop(rustls::crypto::ring::default_provider().install_default());

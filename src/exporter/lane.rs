@@ -102,7 +102,9 @@ impl Lane {
             if let Some(deadline) = deadline {
                 self.gate.hurry(deadline);
             }
-            while let Some(departure) = self.depart(Instant::now()) {
+            // One moment for all that follows: if the gate is shut for the calls, it has to be for the timer as well.
+            let now = Instant::now();
+            while let Some(departure) = self.depart(now) {
                 calls.push(call(self.client.clone(), self.signal, departure));
             }
             if deadline.is_some_and(|deadline| self.is_over(deadline, calls.is_empty())) {
@@ -110,8 +112,8 @@ impl Lane {
             }
             tokio::select! {
                 Some(arrival) = calls.next() => self.arrive(Instant::now(), arrival),
-                () = self.store.appended(self.signal, self.taken), if self.may_take(Instant::now()) => {}
-                () = at(self.opens_at(Instant::now())) => {}
+                () = self.store.appended(self.signal, self.taken), if self.may_take(now) => {}
+                () = at(self.opens_at(now)) => {}
                 () = at(deadline) => break,
                 told = stop.changed(), if deadline.is_none() => {
                     if told.is_err() {
