@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr_iter, memchr2};
 
-use super::{Guid, TraceParent, present, split_once, text};
+use super::text::trim;
+use super::value::Values;
+use super::{Guid, TraceParent, split_once};
 
 /// What a Context tells.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -19,8 +21,8 @@ pub(super) struct Context<'a> {
 ///
 /// The path ends at the `separator` of the fields: what follows one may be the beginning of the message, which must not
 /// be taken for a path.
-pub(super) fn read(context: &str, separator: u8) -> Context<'_> {
-    let context = text::trim(context);
+pub(super) fn read(context: &str, separator: u8, values: Values) -> Context<'_> {
+    let context = trim(context);
     let end = memchr2(b'?', separator, context.as_bytes()).unwrap_or(context.len());
     let (before_query, behind) = context.split_at_checked(end).unwrap_or((context, ""));
     let query = behind.strip_prefix('?').unwrap_or_default();
@@ -31,10 +33,10 @@ pub(super) fn read(context: &str, separator: u8) -> Context<'_> {
         return Context { traceparent: traceparent(query), ..Context::default() };
     }
     let (app_id, virtual_proxy) = match app_segment(path) {
-        Some((before, after)) => (app_id(after), present(before.trim_matches('/'))),
+        Some((before, after)) => (app_id(after), values.present(before.trim_matches('/'))),
         None => (None, None),
     };
-    let path = text::clean(path);
+    let path = values.clean(path);
     let path = (!path.is_empty()).then_some(path);
     Context { app_id, path, virtual_proxy, traceparent: traceparent(query) }
 }
@@ -64,7 +66,7 @@ fn app_segment(path: &str) -> Option<(&str, &str)> {
 
 fn app_id(after: &str) -> Option<Guid> {
     let end = memchr2(b'/', b';', after.as_bytes()).unwrap_or(after.len());
-    Guid::parse(decode(text::trim(after.get(..end)?)).as_bytes())
+    Guid::parse(decode(trim(after.get(..end)?)).as_bytes())
 }
 
 /// The shortest query that holds one: name, version, trace id, span id, flags.
@@ -131,10 +133,11 @@ fn decode(text: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
+    const VALUES: Values = Values { are_plain: false };
     const APP: &str = "a421f4a2-c311-4ef4-ba41-fe2e6a2b0d69";
 
     fn check(context: &str, app: bool, path: &str, prefix: &str) {
-        let read = read(context, b'\t');
+        let read = read(context, b'\t', VALUES);
         assert_eq!(read.app_id.is_some(), app, "{context}");
         assert_eq!(read.path.as_deref().unwrap_or_default(), path, "{context}");
         assert_eq!(read.virtual_proxy.as_deref().unwrap_or_default(), prefix, "{context}");
@@ -166,15 +169,15 @@ mod tests {
     #[test]
     fn the_path_ends_where_another_field_may_begin() {
         let context = format!("/app/{APP};connection/of?traceparent=x");
-        let read = read(&context, b';');
+        let read = read(&context, b';', VALUES);
         assert_eq!((read.app_id.is_some(), read.path.as_deref()), (true, Some(context.split_once(';').unwrap().0)));
-        assert_eq!(super::read("Not available;Proxy/1", b';'), Context::default());
+        assert_eq!(super::read("Not available;Proxy/1", b';', VALUES), Context::default());
     }
 
     #[test]
     fn a_traceparent_is_read_from_the_query_and_from_nowhere_else() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let of = |query: &str| read(&format!("/app/{APP}?{query}"), b'\t').traceparent;
+        let of = |query: &str| read(&format!("/app/{APP}?{query}"), b'\t', VALUES).traceparent;
         let parent = of(&format!("x=1&TraceParent={good}")).expect("a traceparent");
         assert_eq!((parent.trace_id[0], parent.span_id[7], parent.flags), (0x0a, 0x31, 1));
         assert!(of(&format!("traceparent={}", good.replace('-', "%2d"))).is_some());
@@ -191,6 +194,6 @@ mod tests {
         ] {
             assert_eq!(of(&format!("traceparent={bad}")), None, "{bad}");
         }
-        assert_eq!(read(&format!("/traceparent={good}"), b'\t').traceparent, None);
+        assert_eq!(read(&format!("/traceparent={good}"), b'\t', VALUES).traceparent, None);
     }
 }

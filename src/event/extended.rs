@@ -8,7 +8,9 @@
 
 use super::fields::{Head, Layout};
 use super::message::{self, Message};
-use super::{Event, Format, Guid, RejectReason, SessionId, action, context, host, present, split_once, text, user_of};
+use super::text::trim;
+use super::value::Values;
+use super::{Event, Format, Guid, RejectReason, SessionId, action, context, split_once};
 use crate::time::Timestamp;
 
 const LAYOUT: Layout = Layout { separator: b'\t', user: 7, origin: 8, message: 12 };
@@ -22,29 +24,30 @@ pub(super) fn decode(rest: &str) -> Result<Event<'_>, RejectReason> {
     // The user id is the last field that a datagram may be cut off in without being cut short.
     head.field(LAYOUT.user)?;
     let action = action(head.field(4)?)?;
-    let node = host(head.field(2)?)?;
+    let values = head.values;
+    let node = values.host(head.field(2)?)?;
     let reading = head.read(message::phrase(action))?;
-    let user = user_of(head.field(6)?, reading.user)?;
+    let user = values.user(head.field(6)?, reading.user)?;
     let (object_id, object_name, context) = object_and_context(reading.between)?;
-    let context = context::read(context, LAYOUT.separator);
-    let object_id = Guid::parse(text::trim(object_id).as_bytes());
-    let app_name = present(object_name).filter(|name| Guid::parse(name.as_bytes()).is_none());
+    let context = context::read(context, LAYOUT.separator, values);
+    let app_id = context.app_id.or_else(|| Guid::parse(trim(object_id).as_bytes()));
+    let app_name = values.present(object_name).filter(|name| Guid::parse(name.as_bytes()).is_none());
     let message = Message::read(reading.message, action);
     Ok(Event {
         format: Format::Extended,
         action,
         node,
-        session_id: session(head.field(3)?),
-        sequence: text::trim(head.field(0)?).parse().ok().filter(|number| (1..=SEQUENCE_MAX).contains(number)),
-        time: read_time(text::trim(head.field(1)?)),
-        failure: present(head.field(5)?).filter(|result| result != "0"),
-        origin: present(reading.origin),
-        app_id: context.app_id.or(object_id),
+        session_id: session(head.field(3)?, values),
+        sequence: trim(head.field(0)?).parse().ok().filter(|number| (1..=SEQUENCE_MAX).contains(number)),
+        time: read_time(trim(head.field(1)?)),
+        failure: values.present(head.field(5)?).filter(|result| result != "0"),
+        origin: values.present(reading.origin),
+        app_id,
         app_name,
         path: context.path,
         virtual_proxy: context.virtual_proxy,
         traceparent: context.traceparent,
-        user_agent: message.user_agent(reading.head),
+        user_agent: message.user_agent(reading.head, values),
         client_address: message.client_address(reading.head),
         user,
     })
@@ -55,17 +58,21 @@ pub(super) fn decode(rest: &str) -> Result<Event<'_>, RejectReason> {
 fn object_and_context(between: &str) -> Result<(&str, &str, &str), RejectReason> {
     let (object_id, rest) = split_once(between, b'\t').ok_or(RejectReason::TooFewFields)?;
     let (object_name, context) = split_once(rest, b'\t').ok_or(RejectReason::TooFewFields)?;
-    if split_once(context, b'\t').is_some() { Err(RejectReason::Ambiguous) } else { Ok((object_id, object_name, context)) }
+    if split_once(context, b'\t').is_some() {
+        Err(RejectReason::Ambiguous)
+    } else {
+        Ok((object_id, object_name, context))
+    }
 }
 
 /// A session id; `0` and zeros are what Qlik writes for "not through the proxy".
-fn session(field: &str) -> Option<SessionId<'_>> {
+fn session(field: &str, values: Values) -> Option<SessionId<'_>> {
     // Almost always it is one as it stands; what is left may become one, or nothing, when it is cleaned.
     let guid = |guid: Guid| (guid.to_bits() != 0).then_some(SessionId::Guid(guid));
     if let Some(id) = Guid::parse(field.as_bytes()) {
         return guid(id);
     }
-    let id = present(field)?;
+    let id = values.present(field)?;
     match Guid::parse(id.as_bytes()) {
         Some(id) => guid(id),
         None => (!id.bytes().all(|byte| byte == b'0')).then_some(SessionId::Opaque(id)),

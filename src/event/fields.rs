@@ -16,7 +16,9 @@
 
 use memchr::{memchr, memchr_iter, memmem};
 
-use super::{RejectReason, text};
+use super::RejectReason;
+use super::text::{self, trim};
+use super::value::Values;
 
 /// Where the fields of a format are, counted from 0.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +58,7 @@ pub(super) struct Head<'a> {
     count: usize,
     /// The first separator behind the beginning of the message.
     next: Option<usize>,
+    pub(super) values: Values,
 }
 
 /// At least as many as a layout has fields before its message.
@@ -63,13 +66,22 @@ const ENDS_MAX: usize = 12;
 
 impl<'a> Head<'a> {
     pub(super) fn split(text: &'a str, layout: Layout) -> Self {
-        let mut head = Self { text, layout, ends: [0; ENDS_MAX], count: 0, next: None };
-        let mut separators = memchr_iter(layout.separator, text.as_bytes());
-        for (place, end) in head.ends.iter_mut().take(layout.message).zip(&mut separators) {
-            *place = end;
+        let values = Values { are_plain: false };
+        let mut head = Self { text, layout, ends: [0; ENDS_MAX], count: 0, next: None, values };
+        // Fields are short: a search for each of their ends costs more than a look at each byte.
+        for (position, _) in text.bytes().enumerate().filter(|(_, byte)| *byte == layout.separator) {
+            match head.ends.get_mut(head.count).filter(|_| head.count < layout.message) {
+                Some(end) => *end = position,
+                None => {
+                    head.next = Some(position);
+                    break;
+                }
+            }
             head.count += 1;
         }
-        head.next = separators.next();
+        // With the exact number of fields no value holds a separator, which may be a character to be removed.
+        head.values.are_plain = text::is_harmless_but_for(text, layout.separator)
+            && (head.next.is_none() || text::is_harmless(layout.separator));
         head
     }
 
@@ -151,7 +163,7 @@ impl<'a> Fields<'a> {
     }
 
     fn is_origin(&self, index: usize) -> bool {
-        ORIGINS.contains(&text::trim(self.field(index)))
+        ORIGINS.contains(&trim(self.field(index)))
     }
 
     /// The only field that holds the phrase is behind the standard place, so a field before it holds a separator.

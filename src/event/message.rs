@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 
 use memchr::{memchr_iter, memchr2, memmem};
 
-use super::{Action, Guid, present};
+use super::value::Values;
+use super::{Action, Guid};
 
 /// Finds the phrase that the appender filters the messages of an action by. Source: Butler SOS's proxy appender.
 pub(super) fn phrase(action: Action) -> &'static memmem::Finder<'static> {
@@ -89,14 +90,14 @@ impl<'a> Message<'a> {
     /// The user agent: what follows the first marker to the end of its line, without a pair of quotes around it. log4net
     /// appends an exception right behind the message. None if a field before the message holds the marker, because then
     /// nobody knows whose it is.
-    pub(super) fn user_agent(&self, head: &str) -> Option<Cow<'a, str>> {
+    pub(super) fn user_agent(&self, head: &str, values: Values) -> Option<Cow<'a, str>> {
         let behind = self.behind_marker?;
         if user_agent_marker(head).is_some() {
             return None;
         }
         let end = memchr2(b'\n', b'\r', behind.as_bytes()).unwrap_or(behind.len());
         let line = behind.get(..end)?.trim();
-        present(unquoted(line))
+        values.present(unquoted(line))
     }
 }
 
@@ -148,6 +149,8 @@ pub(super) fn user_agent_marker(text: &str) -> Option<(usize, usize)> {
 mod tests {
     use super::*;
 
+    const VALUES: Values = Values { are_plain: false };
+
     const ID: &str = "c0dec04e-89e4-c115-54a0-5f188dac8ef4";
 
     #[test]
@@ -192,7 +195,7 @@ mod tests {
         fn read(message: &str) -> Message<'_> {
             Message::read(message, Action::ConnectionOpen)
         }
-        let of = |message: &str| read(message).user_agent("head").map(Cow::into_owned);
+        let of = |message: &str| read(message).user_agent("head", VALUES).map(Cow::into_owned);
         assert_eq!(of("x UserAgent: 'Mozilla/5.0 (a; b)'").as_deref(), Some("Mozilla/5.0 (a; b)"));
         assert_eq!(of("x useragent: curl/8.0").as_deref(), Some("curl/8.0"));
         assert_eq!(of("x UserAgent: 'Weird 'UA'; UserAgent: x'").as_deref(), Some("Weird 'UA'; UserAgent: x"));
@@ -204,7 +207,7 @@ mod tests {
         assert_eq!(of("UserAgent: '"), Some("'".to_owned()));
         assert_eq!(of("UserAgent: ''"), None);
         assert_eq!(of("UserAgent: (null)"), None);
-        assert_eq!(read("x UserAgent: 'y'").user_agent("user useragent:"), None, "nobody knows whose it is");
+        assert_eq!(read("x UserAgent: 'y'").user_agent("user useragent:", VALUES), None, "nobody knows whose it is");
         assert_eq!(of("no marker: here"), None);
     }
 }

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 use memchr::memchr;
 
@@ -19,6 +20,7 @@ mod fields;
 mod message;
 mod stock;
 pub mod text;
+mod value;
 
 /// One UDP datagram as it arrived, before anything is known about its content.
 #[derive(Clone, Copy, Debug)]
@@ -186,20 +188,22 @@ impl Guid {
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text: &[u8; 36] = text.try_into().ok()?;
         // Two halves of 64 bits: shifting 128 at a time costs four times as much.
-        let half = |groups: &[std::ops::Range<usize>]| {
-            let (mut bits, mut seen) = (0_u64, 0_u8);
-            for &byte in groups.iter().flat_map(|group| &text[group.clone()]) {
+        let (mut halves, mut seen) = ([0_u64; 2], 0_u8);
+        let mut group = |half: usize, range: Range<usize>| {
+            for &byte in &text[range] {
                 let value = HEX_VALUES[usize::from(byte)];
                 seen |= value;
-                bits = (bits << 4) | u64::from(value & 0xf);
+                halves[half] = (halves[half] << 4) | u64::from(value & 0xf);
             }
-            (seen <= 0xf).then_some(bits)
         };
-        if [8, 13, 18, 23].iter().any(|&hyphen| text[hyphen] != b'-') {
-            return None;
-        }
-        let (high, low) = (half(&[0..8, 9..13, 14..18])?, half(&[19..23, 24..36])?);
-        Some(Self((u128::from(high) << 64) | u128::from(low)))
+        group(0, 0..8);
+        group(0, 9..13);
+        group(0, 14..18);
+        group(1, 19..23);
+        group(1, 24..36);
+        let [high, low] = halves.map(u128::from);
+        let has_hyphens = text[8] == b'-' && text[13] == b'-' && text[18] == b'-' && text[23] == b'-';
+        (has_hyphens && seen <= 0xf).then_some(Self((high << 64) | low))
     }
 
     /// The 36 lower-case characters of the text form.
@@ -376,40 +380,8 @@ fn action(field: &str) -> Result<Action, RejectReason> {
     let field = text::trim(field);
     match Action::ALL.into_iter().find(|action| action.command().eq_ignore_ascii_case(field)) {
         Some(action) => Ok(action),
-        None if absent(field) => Err(RejectReason::NoCommand),
+        None if value::is_absent(field) => Err(RejectReason::NoCommand),
         None => Err(RejectReason::UnknownCommand),
-    }
-}
-
-fn host(field: &str) -> Result<Cow<'_, str>, RejectReason> {
-    present(field).ok_or(RejectReason::NoHost)
-}
-
-fn user_of<'a>(directory: &'a str, name: &'a str) -> Result<User<'a>, RejectReason> {
-    let name = present(name).ok_or(RejectReason::NoUser)?;
-    Ok(User { directory: present(directory), name })
-}
-
-/// A value, cleaned, unless it is one of the ways of writing none.
-fn present(field: &str) -> Option<Cow<'_, str>> {
-    let field = text::trim(field);
-    if absent(field) {
-        return None;
-    }
-    match text::clean(field) {
-        Cow::Borrowed(value) => Some(Cow::Borrowed(value)),
-        // What is left of it may be one of those ways.
-        Cow::Owned(value) => (!absent(&value)).then_some(Cow::Owned(value)),
-    }
-}
-
-/// Whether a field, trimmed, says that there is nothing: empty, log4net's `(null)`, or Qlik's `Not available`.
-fn absent(field: &str) -> bool {
-    match field.as_bytes() {
-        [] => true,
-        [b'(', ..] => field == "(null)",
-        [b'N' | b'n', ..] => field.eq_ignore_ascii_case("Not available"),
-        _ => false,
     }
 }
 

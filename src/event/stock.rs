@@ -10,7 +10,9 @@
 
 use super::fields::{Head, Layout};
 use super::message::{self, Message};
-use super::{Event, Format, RejectReason, SessionId, action, context, host, present, split_once, text, user_of};
+use super::text::trim;
+use super::value::Values;
+use super::{Event, Format, RejectReason, SessionId, action, context, split_once};
 
 const LAYOUT: Layout = Layout { separator: b';', user: 3, origin: 4, message: 6 };
 
@@ -19,17 +21,18 @@ const TYPES: [&str; 4] = ["qseow-proxy-session", "qseow-proxy-connection", "prox
 /// Reads a datagram of one of the three generations.
 pub(super) fn decode(datagram: &str) -> Result<Event<'_>, RejectReason> {
     let (kind, rest) = split_once(datagram, LAYOUT.separator).unwrap_or((datagram, ""));
-    let kind = text::trim(kind).trim_matches('/');
+    let kind = trim(kind).trim_matches('/');
     if !TYPES.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
         return decode_oldest(datagram);
     }
     let head = Head::split(rest, LAYOUT);
     head.field(LAYOUT.user)?;
     let action = action(head.field(1)?)?;
-    let node = host(head.field(0)?)?;
+    let values = head.values;
+    let node = values.host(head.field(0)?)?;
     let reading = head.read(message::phrase(action))?;
-    let user = user_of(head.field(2)?, reading.user)?;
-    let context = context::read(reading.between, LAYOUT.separator);
+    let user = values.user(head.field(2)?, reading.user)?;
+    let context = context::read(reading.between, LAYOUT.separator, values);
     let message = Message::read(reading.message, action);
     Ok(Event {
         format: Format::Stock,
@@ -39,17 +42,20 @@ pub(super) fn decode(datagram: &str) -> Result<Event<'_>, RejectReason> {
         sequence: None,
         time: None,
         failure: None,
-        origin: present(reading.origin),
+        origin: values.present(reading.origin),
         app_id: context.app_id,
         app_name: None,
         path: context.path,
         virtual_proxy: context.virtual_proxy,
         traceparent: context.traceparent,
-        user_agent: message.user_agent(reading.head),
+        user_agent: message.user_agent(reading.head, values),
         client_address: message.client_address(reading.head),
         user,
     })
 }
+
+/// Nobody has looked whether a datagram of the oldest generation is plain.
+const VALUES: Values = Values { are_plain: false };
 
 /// The oldest generation has no type and no message: it is recognised by its Command, and a user id with a separator is
 /// taken as it stands, because nothing follows it.
@@ -77,8 +83,8 @@ fn decode_oldest(text: &str) -> Result<Event<'_>, RejectReason> {
     Ok(Event {
         format: Format::Stock,
         action,
-        node: host(host_field)?,
-        user: user_of(directory, user)?,
+        node: VALUES.host(host_field)?,
+        user: VALUES.user(directory, user)?,
         session_id: None,
         sequence: None,
         time: None,

@@ -58,8 +58,13 @@ pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
 
 const ELLIPSIS: &str = "…";
 
+/// Whether a text holds nothing but harmless bytes and this one.
+pub(super) fn is_harmless_but_for(text: &str, other: u8) -> bool {
+    text.bytes().fold(true, |plain, byte| plain & (is_harmless(byte) | (byte == other)))
+}
+
 /// Whether a byte is a whole character that is not forbidden.
-const fn is_harmless(byte: u8) -> bool {
+pub(super) const fn is_harmless(byte: u8) -> bool {
     matches!(byte, 0x20..=0x7e)
 }
 
