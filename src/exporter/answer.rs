@@ -1,9 +1,9 @@
 //! What came back from a call: the server's word, or the absence of one.
 //!
-//! The response is read here and not by tonic's own client, for these reasons. Whether a `grpc-status` came over the wire
-//! decides between "ask again" and "never again", and tonic turns resets, timeouts and refused connections into the same
-//! codes as a server's answers. And tonic makes UNKNOWN of any code whose `grpc-message` is not UTF-8, and panics on a
-//! `grpc-status-details-bin` that is no base64; a backend must not be able to end us, nor what we deliver.
+//! The response is read here and not by tonic's own client, for these reasons. Whether a `grpc-status` came over the
+//! wire decides between "ask again" and "never again", and tonic turns resets, timeouts and refused connections into
+//! the same codes as a server's answers. And tonic makes UNKNOWN of any code whose `grpc-message` is not UTF-8, and
+//! panics on a `grpc-status-details-bin` that is no base64; a backend must not be able to end us, nor what we deliver.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -28,7 +28,8 @@ use crate::telemetry::text;
 #[cfg(test)]
 mod tests;
 
-/// Largest response that is kept, in bytes. What is beyond it is skipped: what counts is the status that comes after it.
+/// Largest response that is kept, in bytes. What is beyond it is skipped: what counts is the status that comes after
+/// it.
 const RESPONSE_MAX: usize = 4 * 1024 * 1024;
 
 /// How much is skipped, in bytes, before a response is taken for one without end.

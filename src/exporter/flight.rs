@@ -11,8 +11,8 @@ use crate::otlp;
 use crate::signal::{ExportRequest, Signal};
 use crate::store::{Batch, Position, StoredRequest};
 
-/// A batch that is being delivered. It begins as one piece; refused as a whole, it goes on as several, one call at a time
-/// and in their order.
+/// A batch that is being delivered. It begins as one piece; refused as a whole, it goes on as several, one call at a
+/// time and in their order.
 #[derive(Debug)]
 pub(super) struct Flight {
     /// Of its last request: how far the cursor moves when the batch is done.
@@ -106,8 +106,9 @@ impl Piece {
         Some([first, second].map(|requests| Self { requests: requests.to_vec(), doubts: 0 }))
     }
 
-    /// As [`Piece::part`], for a piece that got no clear answer as often as one may. A part with several stored requests
-    /// is tried once only, for it has been tried with the whole, and the search shall end; a single one has all its tries.
+    /// As [`Piece::part`], for a piece that got no clear answer as often as one may. A part with several stored
+    /// requests is tried once only, for it has been tried with the whole, and the search shall end; a single one has
+    /// all its tries.
     pub(super) fn part_in_doubt(&self) -> Option<[Self; 2]> {
         self.part().map(|parts| {
             parts.map(|part| {
@@ -117,8 +118,8 @@ impl Piece {
         })
     }
 
-    /// Two smaller pieces with the same items in the same order, or `None` if there is only one item, or bytes that cannot
-    /// be taken apart. Stored requests are parted first; a single one is decoded and halved.
+    /// Two smaller pieces with the same items in the same order, or `None` if there is only one item, or bytes that
+    /// cannot be taken apart. Stored requests are parted first; a single one is decoded and halved.
     pub(super) fn halve(&self, signal: Signal) -> Option<[Self; 2]> {
         self.part().or_else(|| {
             let only = self.requests.first()?;

@@ -1,8 +1,8 @@
 //! When the next call of a signal may start: at once, at a certain time, or after the one call that asks.
 //!
 //! This is what makes a storm of retries impossible. After a failure the gate is shut for a time; then it lets exactly
-//! one call through. Only that call's answer opens it, or shuts it for longer. Calls that had started before the failure
-//! have no say, however they end.
+//! one call through. Only that call's answer opens it, or shuts it for longer. Calls that had started before the
+//! failure have no say, however they end.
 //!
 //! Who waits decides what a wait is worth when the process is about to end. Our own back-off is a guess about a backend
 //! that may have come back meanwhile, so it is waived once and then fits into the time that is left. What the server

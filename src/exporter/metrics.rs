@@ -1,6 +1,8 @@
-//! The way of the metrics: the client and the reading of answers are those of logs and traces, and there the likeness ends.
+//! The way of the metrics: the client and the reading of answers are those of logs and traces, and there the likeness
+//! ends.
 //!
-//! Metrics are not stored. A call is made once; what it could not deliver, the next interval brings, with newer numbers.
+//! Metrics are not stored. A call is made once; what it could not deliver, the next interval brings, with newer
+//! numbers.
 
 use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -110,8 +110,8 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// An exporter of the logs and traces in `store`, as far as `config` names them; metrics have a way of their own, see
-    /// [`Exporter::metrics`]. `seed` decides the jitter of retries.
+    /// An exporter of the logs and traces in `store`, as far as `config` names them; metrics have a way of their own,
+    /// see [`Exporter::metrics`]. `seed` decides the jitter of retries.
     ///
     /// Must be called inside a tokio runtime; nothing is connected or sent before [`Exporter::run`].
     ///
@@ -141,10 +141,10 @@ impl Exporter {
         MetricsBackend::new(self.client.clone())
     }
 
-    /// Delivers until `stop` names a deadline, then what is left until that deadline. A back-off is waived then, so that
-    /// a backend that has come back is found. Returns earlier if nothing is left, or if there is no use in asking: a server
-    /// has forbidden it until then, or it still wants no such signal from us. Returns how many items of each signal stay
-    /// behind.
+    /// Delivers until `stop` names a deadline, then what is left until that deadline. A back-off is waived then, so
+    /// that a backend that has come back is found. Returns earlier if nothing is left, or if there is no use in asking:
+    /// a server has forbidden it until then, or it still wants no such signal from us. Returns how many items of each
+    /// signal stay behind.
     pub async fn run(self, stop: Stop) -> Vec<(Signal, u64)> {
         join_all(self.lanes.into_iter().map(|(signal, lane)| {
             let stop = stop.clone();

@@ -59,7 +59,8 @@ pub enum Disposition {
         /// What the server asked for, at most [`RETRY_INFO_MAX`].
         at_least: Duration,
     },
-    /// It will never be accepted: put it aside so that it blocks nothing.
+    /// It will never be accepted: give it up so that it blocks nothing. If several stored requests were sent as one, they
+    /// are parted first, for perhaps only one of them is meant; so after the last try in doubt.
     Quarantine,
 }
 

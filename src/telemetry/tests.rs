@@ -172,13 +172,11 @@ fn a_remark_is_a_warning_with_the_number_of_calls_and_no_loss() {
         }
         telemetry.quarantined(Signal::Logs, 2, Code::InvalidArgument, "too old");
     });
-    assert_eq!(
-        lines,
-        [
-            "WARN the backend takes everything, and has something to say signal=logs calls=1 answer=\"your clock is late\"",
-            "ERROR discarded: the backend would never take them signal=logs items=2 answer=\"InvalidArgument: too old\"",
-        ]
-    );
+    let [remark, discarded] = <[String; 2]>::try_from(lines).expect("two lines");
+    let what = "WARN the backend takes everything, and has something to say signal=logs calls=1";
+    assert_eq!(remark, format!("{what} answer=\"your clock is late\""));
+    let what = "ERROR discarded: the backend would never take them signal=logs items=2";
+    assert_eq!(discarded, format!("{what} answer=\"InvalidArgument: too old\""));
     assert_eq!((telemetry.snapshot().signal(Signal::Logs).remarks, telemetry.snapshot().lost()), (1000, 2));
 }
 
