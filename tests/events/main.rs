@@ -131,7 +131,9 @@ fn every_name_of_the_mapping_is_on_the_page() {
     let mapping = include_str!("../../src/processor/mapping.rs");
     let names: BTreeSet<&str> = mapping
         .split('"')
-        .filter(|text| text.contains('.') && text.bytes().all(|byte| byte.is_ascii_lowercase() || b"._".contains(&byte)))
+        .filter(|text| {
+            text.contains('.') && text.bytes().all(|byte| byte.is_ascii_lowercase() || b"._".contains(&byte))
+        })
         .chain(Action::ALL.map(Action::event_name))
         .collect();
     assert!(names.len() > 35 && names.contains("session.id"), "{names:?}");
