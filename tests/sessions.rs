@@ -299,16 +299,19 @@ fn after_the_end_a_stop_is_a_record_and_a_start_is_the_next_segment_of_the_same_
 }
 
 #[test]
-fn an_ended_id_is_forgotten_after_a_day() {
+fn an_ended_id_is_forgotten_after_a_fortnight() {
     let mut site = site();
     let id = c0de(1);
     site.start("goran", &id);
     site.stop("goran", &id);
+    site.minutes(13 * 24 * 60);
+    site.close("goran", &id, &app(1));
     site.minutes(24 * 60);
     site.close("goran", &id, &app(1));
-    let close = site.logs("qlik.sense.connection.close")[0];
-    assert_eq!(close.attribute("qlik.sense.event.after_end"), "");
-    assert_eq!(close.attribute("qlik.sense.event.unmatched"), "true");
+    let closes = site.logs("qlik.sense.connection.close");
+    assert_eq!(closes[0].attribute("qlik.sense.event.after_end"), "true");
+    assert_eq!(closes[1].attribute("qlik.sense.event.after_end"), "");
+    assert_eq!(closes[1].attribute("qlik.sense.event.unmatched"), "true");
 }
 
 #[test]

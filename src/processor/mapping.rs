@@ -316,7 +316,7 @@ fn connection_span(
         name: "qlik.sense.connection",
         kind: SpanKind::Server,
         start: part.start,
-        end,
+        end: end.max(part.start),
         attributes: &attributes.0,
         links: &both,
     };

@@ -214,7 +214,9 @@ impl Processor {
             Input::AppNames(names) => self.flow.app_names = names,
             Input::Drain => {
                 for Known { node, sequencer, .. } in self.nodes.iter_mut() {
-                    sequencer.flush(&mut self.held_bytes, |step| self.flow.step(now, node, step, None, output));
+                    sequencer.flush(now.running, &mut self.held_bytes, |step| {
+                        self.flow.step(now, node, step, None, output);
+                    });
                 }
             }
         }
@@ -275,7 +277,9 @@ impl Processor {
         };
         let Known { node, sequencer, last_event } = known;
         *last_event = datagram.received;
-        let arrival = Arrival { format: event.format, sequence: event.sequence, time: event.time, datagram: *datagram };
+        // A time that cannot be true must not decide what comes before what.
+        let time = event.time.map(|time| believable(Some(time), datagram.received).0);
+        let arrival = Arrival { format: event.format, sequence: event.sequence, time, datagram: *datagram };
         let flow = &mut self.flow;
         sequencer.offer(now.running, &arrival, &mut self.held_bytes, |step| {
             flow.step(now, node, step, Some((&event, datagram.received)), output)
@@ -304,13 +308,18 @@ impl Flow {
             }
             Step::Take { late } => {
                 if let Some((event, received)) = offered {
-                    self.event(now, node, event, received, late, output);
+                    self.event(now, node, event, received, if late { Order::Late } else { Order::InOrder }, output);
+                }
+            }
+            Step::TakeOld => {
+                if let Some((event, received)) = offered {
+                    self.event(now, node, event, received, Order::BeforeRestart, output);
                 }
             }
             Step::Release(Held { bytes, received, .. }) => {
                 // It was an event when it came in, and bytes do not change.
                 if let Ok(event) = event::decode(&bytes) {
-                    self.event(now, node, &event, received, false, output);
+                    self.event(now, node, &event, received, Order::InOrder, output);
                 }
             }
             Step::Duplicate => output.report(Report::Duplicate),
@@ -325,7 +334,7 @@ impl Flow {
         node: &Arc<Node>,
         event: &Event<'_>,
         received: Timestamp,
-        late: bool,
+        order: Order,
         output: &mut impl Output,
     ) {
         if self.exclusions.excludes(event.user.directory.as_deref(), &event.user.name) {
@@ -351,7 +360,8 @@ impl Flow {
             identity: &identity,
             id: event.session_id.as_ref().map(|id| self.ids.session_key(&node.key, id)),
             time,
-            late,
+            late: order != Order::InOrder,
+            before_restart: order == Order::BeforeRestart,
             target: &target,
             browser: browser.as_ref(),
             client: client.as_ref(),
@@ -362,6 +372,16 @@ impl Flow {
             mapping.transition(now, ids, Some(cause), transition, output);
         });
     }
+}
+
+/// How an event came to its place in the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    InOrder,
+    /// After events that follow it.
+    Late,
+    /// After the restart of its counter.
+    BeforeRestart,
 }
 
 /// The node's time, or the receive time where the node's cannot be true; and whether it was replaced.

@@ -10,19 +10,22 @@
 //! * **First contact**: taken at once; what went before was not ours to hear, and is no gap.
 //! * `p = next`: taken, and after it whatever was held for its place behind it.
 //! * `p > next`: held, for a second or until too many are held. Then `[next, p)` is a gap, told of once, and it goes on.
+//! * `p < next`, inside a gap that was told less than 10 s ago: taken, `late`. No proxy restarts and comes to the very
+//!   number of a gap so soon, but a clock may be set back in the meantime.
 //! * `p < next` and its time is more than 2 s after the last one taken in order: the counter has restarted. What is held
 //!   goes first, then the restart is told, then `[1, number)` as a gap if the number is above 1.
-//! * `p < next`, inside a gap that was told, or at most 1,000 before the first place of this count and within 60 s of it:
-//!   taken, `late`, each place once.
+//! * `p < next`, inside an older gap, or at most 1,000 before the first place of this count and within 60 s of it: taken,
+//!   `late`, each place once.
+//! * `p < next`, and nothing was taken in order for 60 s: the counter has restarted too, although the time does not say
+//!   so. No network repeats itself after a minute, but a machine may come up with its clock set back.
 //! * `p < next` otherwise: a duplicate. So is what is held already.
 //!
-//! The restart is looked for before the gaps: a datagram that is late is older than what overtook it, so a later time
-//! speaks for a new count even where a gap is open at its number. For a minute after a restart the old count is
-//! remembered: a datagram from before the restart that comes now is told by its time, and finds its place there.
+//! A restart shown by its time is looked for before the older gaps: a datagram that is late is older than what overtook
+//! it, so a later time speaks for a new count even where a gap is open at its number. For a minute after such a restart the
+//! old count is remembered: a datagram whose time is nearer to its end than to the new beginning finds its place there.
 //!
-//! A datagram without a number is taken as it comes; one without a time counts as having happened when it came. A node
-//! whose clock is set back in the very moment in which its counter restarts looks as if it repeated itself, until its
-//! clock has caught up.
+//! A datagram without a number is taken as it comes; one without a time counts as having happened when it came, and is
+//! looked for in the gaps first.
 //!
 //! Stock datagrams have no number. The same bytes from the same source within 100 ms are a duplicate; and while the node
 //! has sent extended datagrams within 24 h they are superseded.
@@ -63,6 +66,12 @@ const CONTACT: Duration = Duration::from_secs(60);
 
 /// How far before the first place an event may be.
 const CONTACT_PLACES: u64 = 1000;
+
+/// How long a gap is proof enough that what fills it is late, whatever its time.
+const FRESH_GAP: Duration = Duration::from_secs(10);
+
+/// How long nothing has to be taken in order for a lower number to be a restart.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long the old count is remembered after a restart.
 const OLD_COUNT: Duration = Duration::from_secs(60);
@@ -118,6 +127,8 @@ pub enum Step {
         /// Whether events after it were taken before it.
         late: bool,
     },
+    /// The datagram on offer is from before the last restart of the counter, and late.
+    TakeOld,
     /// A datagram that was held has its place here.
     Release(Held),
     /// The datagram on offer was received before.
@@ -144,10 +155,9 @@ struct Count {
     next: u64,
     first: u64,
     began: RunningTime,
-    /// The time of the first event that was taken.
-    first_time: Timestamp,
-    /// The time of the last event that was taken in order.
+    /// The time of the last event that was taken in order, and when it was taken.
     last_time: Timestamp,
+    last_taken: RunningTime,
     gaps: Gaps,
     /// What was taken from before the first place.
     before_first: Vec<u64>,
@@ -157,6 +167,8 @@ struct Count {
 #[derive(Debug)]
 struct OldCount {
     count: Count,
+    /// What happened up to here is from before the restart: half way between its last event and the first one after it.
+    border: Timestamp,
     until: RunningTime,
 }
 
@@ -166,8 +178,8 @@ impl Count {
             next: place,
             first: place,
             began: now,
-            first_time: time,
             last_time: time,
+            last_taken: now,
             gaps: Gaps::default(),
             before_first: Vec::new(),
         }
@@ -181,7 +193,7 @@ impl Count {
 
     /// Whether a lower place is still to be had; it is then taken.
     fn take_late(&mut self, place: u64, now: RunningTime) -> bool {
-        if self.gaps.take(place) {
+        if self.gaps.take(place, |_| true) {
             return true;
         }
         let before_first = place < self.first
@@ -195,12 +207,12 @@ impl Count {
     }
 
     /// The gap up to `place`, which is then the next.
-    fn skip_to(&mut self, place: u64) -> Option<Step> {
+    fn skip_to(&mut self, place: u64, now: RunningTime) -> Option<Step> {
         if place <= self.next {
             return None;
         }
         let (first, missing) = (self.next, place - self.next);
-        self.gaps.add(first, place);
+        self.gaps.add(now, first, place);
         self.next = place;
         Some(Step::Gap { first: shown(first), last: shown(place - 1), missing })
     }
@@ -229,24 +241,25 @@ impl Sequencer {
             self.count = Some(count);
             return out(Step::Take { late: false });
         };
+        if self.old.as_ref().is_some_and(|old| old.until > now && time <= old.border) {
+            return self.offer_to_old_count(number, now, out);
+        }
         let place = count.place(number);
         if place == count.next {
             count.next += 1;
-            count.last_time = time;
+            (count.last_time, count.last_taken) = (time, now);
             out(Step::Take { late: false });
-            self.release_following(held_bytes, &mut out);
+            self.release_following(now, held_bytes, &mut out);
         } else if place > count.next {
-            if self.is_of_old_count(number, time, now) {
-                self.offer_to_old_count(number, now, out);
-            } else {
-                self.hold(now, place, time, arrival, held_bytes, out);
-            }
+            self.hold(now, place, time, arrival, held_bytes, out);
+        } else if count.gaps.take(place, |told| arrival.time.is_none() || now.since(told) < FRESH_GAP) {
+            out(Step::Take { late: true });
         } else if time > count.last_time + RESTART_LATER {
             self.restart(now, number, time, held_bytes, out);
         } else if count.take_late(place, now) {
             out(Step::Take { late: true });
-        } else if self.is_of_old_count(number, time, now) {
-            self.offer_to_old_count(number, now, out);
+        } else if now.since(count.last_taken) > SILENCE {
+            self.restart(now, number, time, held_bytes, out);
         } else {
             out(Step::Duplicate);
         }
@@ -258,14 +271,14 @@ impl Sequencer {
             self.old = None;
         }
         while self.deadline().is_some_and(|deadline| deadline <= now) {
-            self.release_lowest(held_bytes, &mut out);
+            self.release_lowest(now, held_bytes, &mut out);
         }
     }
 
     /// Lets go everything that is held.
-    pub fn flush(&mut self, held_bytes: &mut usize, mut out: impl FnMut(Step)) {
+    pub fn flush(&mut self, now: RunningTime, held_bytes: &mut usize, mut out: impl FnMut(Step)) {
         while !self.held.is_empty() {
-            self.release_lowest(held_bytes, &mut out);
+            self.release_lowest(now, held_bytes, &mut out);
         }
     }
 
@@ -284,7 +297,7 @@ impl Sequencer {
     fn offer_stock(&mut self, now: RunningTime, arrival: &Arrival<'_>, mut out: impl FnMut(Step)) {
         if self.last_extended.is_some_and(|last| now.since(last) < SUPERSEDED) {
             out(Step::Superseded);
-        } else if self.recent.is_repeated(now, &arrival.datagram) {
+        } else if self.recent.is_repeated(&arrival.datagram) {
             out(Step::Duplicate);
         } else {
             out(Step::Take { late: false });
@@ -308,7 +321,7 @@ impl Sequencer {
         self.held.insert(place, Held { bytes: bytes.into(), received, time });
         self.waiting.push_back((now, place));
         while self.held.len() > HELD_MAX || (*held_bytes > HELD_BYTES_MAX && !self.held.is_empty()) {
-            self.release_lowest(held_bytes, &mut out);
+            self.release_lowest(now, held_bytes, &mut out);
         }
     }
 
@@ -320,24 +333,20 @@ impl Sequencer {
         held_bytes: &mut usize,
         mut out: impl FnMut(Step),
     ) {
-        self.flush(held_bytes, &mut out);
+        self.flush(now, held_bytes, &mut out);
         out(Step::Restarted);
         let mut count = Count::begin(2 * NUMBER_MAX + 1, time, now);
-        if let Some(gap) = count.skip_to(2 * NUMBER_MAX + u64::from(number)) {
+        if let Some(gap) = count.skip_to(2 * NUMBER_MAX + u64::from(number), now) {
             out(gap);
         }
         count.next += 1;
-        let old = self.count.replace(count);
-        self.old = old.map(|count| OldCount { count, until: now + OLD_COUNT });
+        // Where the clock was set back nothing tells old from new.
+        let old = self.count.replace(count).filter(|old| old.last_time < time);
+        self.old = old.map(|old| {
+            let border = old.last_time + time.since(old.last_time) / 2;
+            OldCount { count: old, border, until: now + OLD_COUNT }
+        });
         out(Step::Take { late: false });
-    }
-
-    /// Whether an event that does not fit the count happened before it began.
-    fn is_of_old_count(&self, number: u32, time: Timestamp, now: RunningTime) -> bool {
-        let (Some(count), Some(old)) = (&self.count, &self.old) else { return false };
-        // Within one count the times rise with the numbers, so whatever is older than the first event is from before,
-        // unless its number is below the first one that was taken.
-        old.until > now && time < count.first_time && count.place(number) >= count.first
     }
 
     fn offer_to_old_count(&mut self, number: u32, now: RunningTime, mut out: impl FnMut(Step)) {
@@ -346,31 +355,31 @@ impl Sequencer {
         // What the old count still waited for was never told as a gap: it is the end that nothing came after.
         let taken = if place >= count.next {
             if place > count.next {
-                count.gaps.add(count.next, place);
+                count.gaps.add(now, count.next, place);
             }
             count.next = place + 1;
             true
         } else {
             count.take_late(place, now)
         };
-        out(if taken { Step::Take { late: true } } else { Step::Duplicate });
+        out(if taken { Step::TakeOld } else { Step::Duplicate });
     }
 
     /// Gives up on what is missing before the lowest place that is held.
-    fn release_lowest(&mut self, held_bytes: &mut usize, out: &mut impl FnMut(Step)) {
+    fn release_lowest(&mut self, now: RunningTime, held_bytes: &mut usize, out: &mut impl FnMut(Step)) {
         let (Some(count), Some(&lowest)) = (&mut self.count, self.held.keys().next()) else {
             // Nothing is held without a count.
             self.waiting.clear();
             return self.held.clear();
         };
-        if let Some(gap) = count.skip_to(lowest) {
+        if let Some(gap) = count.skip_to(lowest, now) {
             out(gap);
         }
-        self.release_following(held_bytes, out);
+        self.release_following(now, held_bytes, out);
     }
 
     /// Lets go what is held for the next place, and the next.
-    fn release_following(&mut self, held_bytes: &mut usize, out: &mut impl FnMut(Step)) {
+    fn release_following(&mut self, now: RunningTime, held_bytes: &mut usize, out: &mut impl FnMut(Step)) {
         let Some(count) = &mut self.count else { return };
         while let Some(entry) = self.held.first_entry()
             && *entry.key() <= count.next
@@ -378,7 +387,7 @@ impl Sequencer {
             let held = entry.remove();
             *held_bytes = held_bytes.saturating_sub(held.bytes.len());
             count.next += 1;
-            count.last_time = held.time;
+            (count.last_time, count.last_taken) = (held.time, now);
             out(Step::Release(held));
         }
         while self.waiting.front().is_some_and(|(_, place)| !self.held.contains_key(place)) {
@@ -400,16 +409,17 @@ fn shown(place: u64) -> u32 {
 #[derive(Debug, Default)]
 struct Recent {
     hasher: RandomState,
-    seen: HashMap<u64, RunningTime>,
-    order: VecDeque<(RunningTime, u64)>,
+    seen: HashMap<u64, Timestamp>,
+    order: VecDeque<(Timestamp, u64)>,
 }
 
 impl Recent {
-    /// Whether the same datagram came a moment ago. A keyed hash of 64 bits stands for it: among the 4,096 that are
-    /// compared with, two different ones look alike once in some 10^15 datagrams.
-    fn is_repeated(&mut self, now: RunningTime, datagram: &Datagram<'_>) -> bool {
+    /// Whether the same datagram was received a moment ago. A keyed hash of 64 bits stands for it: among the 4,096 that
+    /// are compared with, two different ones look alike once in some 10^15 datagrams.
+    fn is_repeated(&mut self, datagram: &Datagram<'_>) -> bool {
+        let received = datagram.received;
         while let Some(&(at, hash)) = self.order.front()
-            && (now.since(at) > STOCK_DUPLICATE || self.order.len() >= STOCK_RECENT_MAX)
+            && (!is_close(at, received) || self.order.len() >= STOCK_RECENT_MAX)
         {
             self.order.pop_front();
             if self.seen.get(&hash) == Some(&at) {
@@ -417,11 +427,16 @@ impl Recent {
             }
         }
         let hash = self.hasher.hash_one((datagram.source, datagram.bytes));
-        if self.seen.contains_key(&hash) {
+        if self.seen.get(&hash).is_some_and(|&at| is_close(at, received)) {
             return true;
         }
-        self.seen.insert(hash, now);
-        self.order.push_back((now, hash));
+        self.seen.insert(hash, received);
+        self.order.push_back((received, hash));
         false
     }
+}
+
+/// In either order: the clock of the receiver may be set back.
+fn is_close(one: Timestamp, other: Timestamp) -> bool {
+    one.since(other).max(other.since(one)) <= STOCK_DUPLICATE
 }

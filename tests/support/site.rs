@@ -292,11 +292,12 @@ impl Site {
         let kept = &self.kept;
         let ended = kept.accepted + kept.duplicate + kept.excluded + kept.superseded + kept.rejected;
         assert_eq!(self.sent, ended + self.processor.held() as u64, "{kept:?}");
-        // An id that comes again more than a day after its end is a new one to us, and begins at segment 1 again.
+        // An id that comes again more than a fortnight after its end is a new one to us, and begins at segment 1 again.
         let mut last: BTreeMap<(TraceId, SpanId), Timestamp> = BTreeMap::new();
         for span in &kept.spans {
             let before = last.insert((span.trace_id, span.span_id), span.end);
-            let again = before.is_none_or(|before| span.start.since(before) >= Duration::from_secs(24 * 3600 - 120));
+            let again =
+                before.is_none_or(|before| span.start.since(before) >= Duration::from_secs(14 * 24 * 3600 - 120));
             assert!(again, "the id of {} was sent twice", span.name);
         }
     }

@@ -2,35 +2,43 @@
 
 use std::collections::VecDeque;
 
+use crate::time::RunningTime;
+
 /// Gaps that are remembered at most, the oldest forgotten first.
 const GAPS_MAX: usize = 1024;
 
-/// Ranges of places, each without its end, in no order but that of their telling.
+/// Ranges of places, each without its end and with the time of its telling, in no order but that.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
-    ranges: VecDeque<(u64, u64)>,
+    ranges: VecDeque<Gap>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    told: RunningTime,
+    first: u64,
+    end: u64,
 }
 
 impl Gaps {
     /// Remembers `[first, end)`.
-    pub(super) fn add(&mut self, first: u64, end: u64) {
+    pub(super) fn add(&mut self, told: RunningTime, first: u64, end: u64) {
         if self.ranges.len() >= GAPS_MAX {
             self.ranges.pop_front();
         }
-        self.ranges.push_back((first, end));
+        self.ranges.push_back(Gap { told, first, end });
     }
 
-    /// Takes a place out of the gap that it lies in; false where it lies in none.
-    pub(super) fn take(&mut self, place: u64) -> bool {
-        let Some(index) = self.ranges.iter().position(|&(first, end)| first <= place && place < end) else {
-            return false;
-        };
-        let Some((first, end)) = self.ranges.remove(index) else { return false };
+    /// Takes a place out of the gap that it lies in, if that was told when `accepts` says; false otherwise.
+    pub(super) fn take(&mut self, place: u64, accepts: impl Fn(RunningTime) -> bool) -> bool {
+        let lies_in = |gap: &Gap| gap.first <= place && place < gap.end && accepts(gap.told);
+        let Some(index) = self.ranges.iter().position(lies_in) else { return false };
+        let Some(Gap { told, first, end }) = self.ranges.remove(index) else { return false };
         if first < place {
-            self.ranges.insert(index, (first, place));
+            self.ranges.insert(index, Gap { told, first, end: place });
         }
         if place + 1 < end {
-            self.add(place + 1, end);
+            self.add(told, place + 1, end);
         }
         true
     }

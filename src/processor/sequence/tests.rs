@@ -71,6 +71,7 @@ fn words(step: Step, offered: &str) -> String {
         Step::Restarted => "restart".to_owned(),
         Step::Take { late: false } => offered.to_owned(),
         Step::Take { late: true } => format!("late {offered}"),
+        Step::TakeOld => format!("old {offered}"),
         Step::Release(held) => String::from_utf8_lossy(&held.bytes).into_owned(),
         Step::Duplicate => "duplicate".to_owned(),
         Step::Superseded => "superseded".to_owned(),
@@ -132,8 +133,8 @@ fn shortly_after_first_contact_events_from_before_it_are_late() {
     node.offer_all([2000, 1999, 1000, 999, 1999], 0);
     assert_eq!(node.told(), "2000, late 1999, late 1000, duplicate, duplicate");
     node.pass(SECOND * 61);
-    node.offer(1998, 0);
-    assert_eq!(node.told(), "duplicate");
+    node.offer_all([2001, 1998], 0);
+    assert_eq!(node.told(), "2001, duplicate");
 }
 
 #[test]
@@ -162,10 +163,55 @@ fn a_restart_whose_first_events_are_missing_tells_them_as_a_gap() {
 fn a_restart_is_not_mistaken_for_a_late_event_of_an_open_gap() {
     let mut node = Node::new();
     node.offer_all([1, 10], 0);
-    node.pass(SECOND);
+    node.pass(SECOND * 60);
     node.told();
     node.offer(5, 60);
     assert_eq!(node.told(), "restart, gap 1-4, 5");
+}
+
+#[test]
+fn a_clock_that_is_set_back_beside_a_fresh_gap_is_no_restart() {
+    let mut node = Node::new();
+    node.offer_all(1..=9, 100);
+    node.offer_all(11..=20, 90);
+    node.pass(SECOND);
+    node.told();
+    node.offer(10, 100);
+    assert_eq!(node.told(), "late 10");
+}
+
+#[test]
+fn a_restart_with_the_clock_set_back_is_found_after_a_minute() {
+    let mut node = Node::new();
+    node.offer_all(1..=50, 7200);
+    node.told();
+    node.pass(SECOND * 30);
+    node.offer_all([1, 2], 3600);
+    assert_eq!(node.told(), "duplicate, duplicate", "nothing speaks for a restart yet");
+    node.pass(SECOND * 31);
+    node.offer_all([3, 4], 3660);
+    assert_eq!(node.told(), "restart, gap 1-2, 3, 4");
+    node.pass(SECOND);
+    node.offer(50, 7200);
+    node.pass(SECOND);
+    assert_eq!(node.told(), "gap 5-49, 50", "where the clock was set back nothing is known of the old count");
+}
+
+#[test]
+fn a_late_event_without_a_time_fills_its_gap() {
+    let mut node = Node::new();
+    node.offer_all([1, 3], 0);
+    node.pass(SECOND * 60);
+    node.told();
+    let datagram = Datagram {
+        received: EIGHT + SECOND * 60,
+        source: SocketAddr::from(([10, 0, 0, 1], 1)),
+        bytes: b"without a time",
+    };
+    let arrival = Arrival { format: Format::Extended, sequence: Some(2), time: None, datagram };
+    let told = &mut node.told;
+    node.sequencer.offer(node.now, &arrival, &mut node.held_bytes, |step| told.push(words(step, "2")));
+    assert_eq!(node.told(), "late 2");
 }
 
 #[test]
@@ -189,8 +235,31 @@ fn what_comes_late_from_before_a_restart_finds_its_place_there() {
     node.offer(100, 10);
     node.offer(105, 10);
     node.offer(2, 61);
-    assert_eq!(node.told(), "restart, 1, late 102, duplicate, late 105, 2");
+    assert_eq!(node.told(), "restart, 1, old 102, duplicate, old 105, 2");
     assert_eq!(node.sequencer.held(), 0, "nothing of the old count is held for the new one");
+}
+
+#[test]
+fn an_event_from_before_a_restart_does_not_pass_for_the_next_one() {
+    let mut node = Node::new();
+    node.offer_all([1, 2, 4], 10);
+    node.pass(SECOND * 50);
+    node.told();
+    node.offer_all([1, 2], 60);
+    node.offer(3, 10);
+    node.offer_all([3, 4], 61);
+    assert_eq!(node.told(), "restart, 1, 2, old 3, 3, 4");
+}
+
+#[test]
+fn events_of_the_new_count_may_be_a_little_older_than_its_first() {
+    let mut node = Node::new();
+    node.offer_all(1..=20, 10);
+    node.told();
+    node.offer(1, 60);
+    node.offer_all([4, 3], 59);
+    node.offer(2, 60);
+    assert_eq!(node.told(), "restart, 1, 2, 3, 4");
 }
 
 #[test]
@@ -246,7 +315,8 @@ fn stock_datagrams_are_duplicates_within_a_tenth_of_a_second() {
     let mut node = Node::new();
     let mut told = Vec::new();
     let mut offer = |node: &mut Node, bytes: &[u8], port: u16| {
-        let datagram = Datagram { received: EIGHT, source: SocketAddr::from(([10, 0, 0, 1], port)), bytes };
+        let received = EIGHT + node.now.since(RunningTime::from_nanos(1));
+        let datagram = Datagram { received, source: SocketAddr::from(([10, 0, 0, 1], port)), bytes };
         let arrival = Arrival { format: Format::Stock, sequence: None, time: None, datagram };
         node.sequencer.offer(node.now, &arrival, &mut node.held_bytes, |step| told.push(words(step, "taken")));
     };
@@ -338,7 +408,7 @@ proptest! {
         }
         let mut held_bytes = node.held_bytes;
         let told = &mut node.told;
-        node.sequencer.flush(&mut held_bytes, |step| told.push(words(step, "")));
+        node.sequencer.flush(node.now, &mut held_bytes, |step| told.push(words(step, "")));
         prop_assert_eq!(held_bytes, 0);
         let counted = node.told.iter().filter(|word| !word.starts_with(['g', 'r'])).count();
         prop_assert_eq!(counted, offers.len());

@@ -1,5 +1,6 @@
 //! The life of a session: opened, heard of, cut, woken at its deadline, ended.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::event::caseless;
@@ -8,7 +9,7 @@ use crate::time::{Now, RunningTime, Timestamp};
 
 use super::state::{CloseReason, Connection, Cut, EndReason, Piece, Session, Start, Until};
 use super::table::{Ended, Links, Slot};
-use super::{ADVANCE_MAX, Occurrence, Restart, SessionTracker, Transition};
+use super::{ABSENCE_MAX, ADVANCE_MAX, Occurrence, Restart, SessionTracker, Transition};
 
 /// Ended ids are remembered up to as many as sessions may be open, and at least this many.
 const REMEMBERED_MIN: usize = 10_000;
@@ -59,7 +60,7 @@ impl SessionTracker {
             by_user: Links::default(),
             by_age: Links::default(),
         };
-        session.deadline = self.next_deadline(&session);
+        session.deadline = self.next_deadline(now.running, &session);
         let slot = self.table.insert(session);
         if let Some(session) = self.table.get(slot) {
             out(Transition::Opened(session));
@@ -69,11 +70,19 @@ impl SessionTracker {
 
     /// A trace id of its own for a session without an id: the ordinal tells apart those opened at the same moment.
     fn trace_without_id(&mut self, occurrence: &Occurrence<'_>) -> TraceId {
+        let (node, identity) = (occurrence.node, occurrence.identity);
         let user = &occurrence.event.user;
         let directory = caseless(user.directory.as_deref().unwrap_or_default());
-        let name = caseless(&user.name);
-        let (ids, key, time) = (&self.ids, &occurrence.node.key, occurrence.time);
-        self.recent_traces.first_free(|ordinal| ids.trace_without_id(key, &directory, &name, time, ordinal)).1
+        let named = occurrence.event.time.unwrap_or(occurrence.time);
+        let ordinal = self.sessions_without_id.next((node.index, identity.key, named));
+        self.ids.trace_without_id(&node.key, &directory, &caseless(&user.name), named, ordinal)
+    }
+
+    /// The event with a time that its session can have come to.
+    pub(super) fn bounded<'a>(&self, slot: Slot, now: Now, occurrence: &Occurrence<'a>) -> Occurrence<'a> {
+        let Some(session) = self.table.get(slot) else { return *occurrence };
+        let latest = session.last_activity + now.running.since(session.heard) + ABSENCE_MAX;
+        Occurrence { time: occurrence.time.min(latest), ..*occurrence }
     }
 
     /// Notes that a session was heard of, and cuts the pieces of its spans that are too long by then.
@@ -88,7 +97,9 @@ impl SessionTracker {
         self.table.touch(slot);
         let events = self.events;
         if let Some(session) = self.table.get_mut(slot) {
-            session.touched = events;
+            if !occurrence.before_restart {
+                session.touched = events;
+            }
             session.heard = now.running;
             session.last_activity = session.last_activity.max(occurrence.time);
             if session.browser.is_none() {
@@ -101,26 +112,37 @@ impl SessionTracker {
                 session.target = Some(Arc::clone(occurrence.target));
             }
         }
-        self.cut(slot, until, out);
+        if self.cut(slot, until, out)
+            && let Some(session) = self.table.get(slot)
+        {
+            let deadline = self.next_deadline(now.running, session).min(session.deadline);
+            self.table.schedule(slot, deadline);
+        }
     }
 
-    fn cut(&mut self, slot: Slot, until: Until, out: &mut impl FnMut(Transition<'_>)) {
+    /// Cuts what is too long; whether there was anything.
+    fn cut(&mut self, slot: Slot, until: Until, out: &mut impl FnMut(Transition<'_>)) -> bool {
         let length_max = self.config.max_span_duration;
-        let Some(session) = self.table.get_mut(slot) else { return };
-        while let Some(cut) = session.cut(until, length_max, &self.ids) {
-            match cut {
-                Cut::Segment(segment) => {
+        let Some(session) = self.table.get_mut(slot) else { return false };
+        let mut overdue = session.overdue(until, length_max);
+        let is_cut = !overdue.is_empty();
+        while let Some(Reverse((_, which))) = overdue.pop() {
+            match session.cut(which, length_max, &self.ids) {
+                Some(Cut::Segment(segment)) => {
                     let (end, reason) = (segment.start + length_max, EndReason::Rollover);
                     out(Transition::Segment { session, segment, end, reason });
                 }
-                Cut::Part { connection, piece: part, parent } => {
+                Some(Cut::Part { connection, piece: part, parent }) => {
                     let (end, reason) = (part.start + length_max, CloseReason::Rollover);
                     if let Some(connection) = session.connections.get(connection) {
                         out(Transition::Part { session, connection, part, parent, end, reason });
                     }
                 }
+                None => {}
             }
+            overdue.extend(session.boundary(which, until, length_max).map(|boundary| Reverse((boundary, which))));
         }
+        is_cut
     }
 
     /// Ends a session with all its connections.
@@ -166,7 +188,9 @@ impl SessionTracker {
             let end = session.last_activity;
             return self.end(slot, now, end, EndReason::Expired, out);
         }
-        self.cut(slot, Until::Due(now.running), out);
+        if now.running.since(session.heard) <= self.config.expire_after {
+            self.cut(slot, Until::Due(now.running), out);
+        }
         let Some(session) = self.table.get_mut(slot) else { return };
         if let Some(heartbeat) = self.config.heartbeat
             && session.heartbeat_due <= now.running
@@ -175,7 +199,7 @@ impl SessionTracker {
             out(Transition::Heartbeat(session));
         }
         if let Some(session) = self.table.get(slot) {
-            let deadline = self.next_deadline(session);
+            let deadline = self.next_deadline(now.running, session);
             self.table.schedule(slot, deadline);
         }
     }
@@ -185,10 +209,11 @@ impl SessionTracker {
         session.heard + if connected { self.config.expire_connected_after } else { self.config.expire_after }
     }
 
-    fn next_deadline(&self, session: &Session) -> RunningTime {
-        let parts = session.connections.iter().map(|connection| connection.part.due).min();
-        let own = self.expiry(session).min(session.segment.due).min(session.heartbeat_due);
-        parts.map_or(own, |part| own.min(part))
+    fn next_deadline(&self, now: RunningTime, session: &Session) -> RunningTime {
+        let parts = session.connections.iter().map(|connection| connection.part.due);
+        // What is due and was not cut waits for an event.
+        let cut = parts.chain([session.segment.due]).filter(|&due| due > now).min();
+        self.expiry(session).min(session.heartbeat_due).min(cut.unwrap_or(RunningTime::NEVER))
     }
 
     /// Moves a session's deadline forward where it has become earlier. The other way round it is found out when the old
@@ -212,5 +237,5 @@ pub(super) fn end_connection(
     out: &mut impl FnMut(Transition<'_>),
 ) {
     let (part, parent) = (connection.part, connection.parent);
-    out(Transition::Part { session, connection, part, parent, end: end.max(part.start), reason });
+    out(Transition::Part { session, connection, part, parent, end, reason });
 }

@@ -20,19 +20,21 @@
 //! # Time
 //!
 //! Deadlines run on running time; ends and cuts are put down in event time. An inferred end (expired, proxy restart,
-//! evicted) is at the session's last activity, for its connections too.
+//! evicted) is at the session's last activity, for its connections too. A span that has become too long is cut when an
+//! event shows that the session lives on, or at its deadline if it was heard of within `expire_after`; of one that has
+//! been silent for longer nobody knows whether it is still there, and it must not look as if it were.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Action, Event};
+use crate::event::{Action, Event, Guid};
 use crate::signal::{SpanId, TraceId};
 use crate::time::{Now, RunningTime, Timestamp};
 
 use super::HOUR;
 use super::detail::{Browser, Client, Target};
 use super::filter::Identity;
-use super::ids::{Ids, SessionKey};
+use super::ids::{Ids, SessionKey, UserKey};
 use super::node::Node;
 
 mod life;
@@ -46,7 +48,7 @@ pub use table::NodeActivity;
 
 use life::end_connection;
 use place::Place;
-use recent::Recent;
+use recent::Ordinals;
 use state::Until;
 use table::{Ended, Slot, Table};
 
@@ -55,6 +57,10 @@ const SUSPECT_FOR: Duration = Duration::from_secs(60);
 
 /// Restarts of a node closer together than this count as one, so that there are at most twelve waiting for each node.
 const RESTARTS_APART: Duration = Duration::from_secs(5);
+
+/// How much longer than the time that passed on our side the time between two events of a session may be: time in which
+/// we were not running. A clock that jumps by years would otherwise cut every span into thousands.
+const ABSENCE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How many sessions one call of [`SessionTracker::advance`] looks at, so that a moment at which very many are due does
 /// not keep datagrams waiting: about 20 ms of work.
@@ -105,6 +111,8 @@ pub struct Occurrence<'a> {
     pub time: Timestamp,
     /// Whether events after it in the node's order were taken before it.
     pub late: bool,
+    /// Whether it is from before the last restart of its node's counter: no sign that its session outlived that.
+    pub before_restart: bool,
     /// What it is about.
     pub target: &'a Arc<Target>,
     /// The browser, as far as it may be kept.
@@ -158,7 +166,7 @@ pub enum Transition<'a> {
         part: Piece,
         /// The session segment that it hangs below.
         parent: SpanId,
-        /// Its end.
+        /// Its end; before its start where the connection is taken to have ended before a cut that was made already.
         end: Timestamp,
         /// Why it ended.
         reason: CloseReason,
@@ -185,8 +193,10 @@ pub struct SessionTracker {
     /// Counts events, to tell what was heard before a restart from what was heard after it.
     events: u64,
     restarts: Vec<Restart>,
-    recent_traces: Recent<TraceId>,
-    recent_connections: Recent<SpanId>,
+    /// By node, user and time.
+    sessions_without_id: Ordinals<(u16, UserKey, Timestamp)>,
+    /// By trace, time and app.
+    connections: Ordinals<(TraceId, Timestamp, Option<Guid>)>,
 }
 
 /// A node's counter restarted: sessions that were last touched before are suspect.
@@ -207,8 +217,8 @@ impl SessionTracker {
             table: Table::default(),
             events: 0,
             restarts: Vec::new(),
-            recent_traces: Recent::default(),
-            recent_connections: Recent::default(),
+            sessions_without_id: Ordinals::default(),
+            connections: Ordinals::default(),
         }
     }
 
@@ -216,9 +226,11 @@ impl SessionTracker {
     pub fn on_event(&mut self, now: Now, occurrence: &Occurrence<'_>, out: &mut impl FnMut(Transition<'_>)) {
         self.events += 1;
         if occurrence.event.failure.is_some() {
-            let session = occurrence.id.and_then(|id| self.table.find(occurrence.node.index, id));
-            let session = session.and_then(|slot| self.table.get(slot));
-            return out(Transition::Placed(Placement::Failed(session, occurrence.id.map(SessionKey::trace_id))));
+            let (node, id) = (occurrence.node.index, occurrence.id);
+            let session = id.and_then(|id| self.table.find(node, id)).and_then(|slot| self.table.get(slot));
+            let ended = id.and_then(|id| self.table.find_ended(node, id));
+            let trace_id = ended.map(|ended| ended.trace_id).or(id.map(SessionKey::trace_id));
+            return out(Transition::Placed(Placement::Failed(session, trace_id)));
         }
         match occurrence.event.action {
             Action::SessionStart => self.start(now, occurrence, out),
@@ -236,7 +248,7 @@ impl SessionTracker {
         let recent =
             recent.max_by_key(|earlier| earlier.due).filter(|earlier| restart.due.since(earlier.due) < RESTARTS_APART);
         match recent {
-            Some(earlier) => *earlier = restart,
+            Some(earlier) => earlier.before = restart.before,
             None => self.restarts.push(restart),
         }
     }
@@ -277,7 +289,8 @@ impl SessionTracker {
     fn start(&mut self, now: Now, occurrence: &Occurrence<'_>, out: &mut impl FnMut(Transition<'_>)) {
         let slot = match self.place_of_start(occurrence) {
             Place::Open(slot) => {
-                self.confirm(slot, now, occurrence.time);
+                let occurrence = &self.bounded(slot, now, occurrence);
+                self.confirm(slot, occurrence.time);
                 self.touch(slot, now, occurrence, Until::Through(occurrence.time), out);
                 slot
             }
@@ -291,17 +304,19 @@ impl SessionTracker {
     }
 
     fn open_connection(&mut self, now: Now, occurrence: &Occurrence<'_>, out: &mut impl FnMut(Transition<'_>)) {
-        let slot = match self.place_of(occurrence, |tracker| tracker.most_recently_active(occurrence)) {
+        let mut occurrence = *occurrence;
+        let slot = match self.place_of(&occurrence, |tracker| tracker.most_recently_active(&occurrence)) {
             Place::Open(slot) => {
-                self.touch(slot, now, occurrence, Until::Through(occurrence.time), out);
+                occurrence = self.bounded(slot, now, &occurrence);
+                self.touch(slot, now, &occurrence, Until::Through(occurrence.time), out);
                 slot
             }
-            Place::Ended(ended) if is_before(occurrence, &ended) => return out(placed_after(&ended)),
-            Place::Ended(ended) => self.open_session(now, occurrence, Start::Inferred, Some(&ended), out),
-            Place::Nowhere => self.open_session(now, occurrence, Start::Inferred, None, out),
+            Place::Ended(ended) if is_before(&occurrence, &ended) => return out(placed_after(&ended)),
+            Place::Ended(ended) => self.open_session(now, &occurrence, Start::Inferred, Some(&ended), out),
+            Place::Nowhere => self.open_session(now, &occurrence, Start::Inferred, None, out),
         };
         self.make_room_for_connection(slot, out);
-        self.add_connection(slot, now, occurrence);
+        self.add_connection(slot, now, &occurrence);
         if let Some(session) = self.table.get(slot)
             && let Some(connection) = session.connections.last()
         {
@@ -316,6 +331,7 @@ impl SessionTracker {
             Place::Ended(ended) => return out(placed_after(&ended)),
             Place::Nowhere => return out(placed_nowhere(occurrence)),
         };
+        let occurrence = &self.bounded(slot, now, occurrence);
         self.touch(slot, now, occurrence, Until::Before(occurrence.time), out);
         let Some(session) = self.table.get_mut(slot) else { return };
         let Some(index) = session.find_connection(app) else {
@@ -336,6 +352,7 @@ impl SessionTracker {
             Place::Ended(ended) => return out(placed_after(&ended)),
             Place::Nowhere => return out(placed_nowhere(occurrence)),
         };
+        let occurrence = &self.bounded(slot, now, occurrence);
         self.touch(slot, now, occurrence, Until::Before(occurrence.time), out);
         if let Some(session) = self.table.get(slot) {
             out(Transition::Placed(Placement::Session(session)));
@@ -344,18 +361,17 @@ impl SessionTracker {
     }
 
     /// A Start for a session that was only inferred: it began at the earlier of the two moments.
-    fn confirm(&mut self, slot: Slot, now: Now, time: Timestamp) {
-        let length_max = self.config.max_span_duration;
+    fn confirm(&mut self, slot: Slot, time: Timestamp) {
         let Some(session) = self.table.get_mut(slot) else { return };
         if session.started == Start::Observed {
             return;
         }
         session.started = Start::Observed;
+        let earlier_by = session.start.since(time);
         session.start = session.start.min(time);
         // A segment that was cut off is sent already; then only the duration of the whole knows of the earlier start.
-        if session.segment.number == session.first_segment && session.start < session.segment.start {
-            let segment = Piece::first(session.segment.number, session.start, session.segment.span_id, now, length_max);
-            session.segment = segment;
+        if session.segment.number == session.first_segment {
+            session.segment.begin_earlier(earlier_by);
             self.schedule_earlier(slot);
         }
     }
@@ -379,13 +395,16 @@ impl SessionTracker {
         let open = occurrence.time;
         let app = occurrence.event.app_id;
         let (ids, trace_id, node) = (&self.ids, session.trace_id, &occurrence.node.key);
-        let (ordinal, span_id) =
-            self.recent_connections.first_free(|ordinal| ids.connection_span(trace_id, node, open, app, ordinal, 1));
+        // The node's own word, believable or not: what was received when is different for each receiver.
+        let named = occurrence.event.time.unwrap_or(open);
+        let ordinal = self.connections.next((trace_id, named, app));
+        let span_id = ids.connection_span(trace_id, node, named, app, ordinal, 1);
         let part = Piece::first(1, open, span_id, now, length_max);
         let parent = session.segment_span_at(open, length_max, &self.ids);
         session.connections_opened = session.connections_opened.saturating_add(1);
         session.connections.push(Connection {
             open,
+            named,
             ordinal,
             part,
             parent,

@@ -1,41 +1,40 @@
-//! Ids that were given out a moment ago.
+//! Tells apart what would get the same id: a number for each thing that is opened, by what it has in common with others.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Ids that are remembered at most. Only events of the same moment can come to the same id, so a storm of this many
-/// between two of them would be needed to miss a repetition.
-const RECENT_MAX: usize = 4096;
+/// How many things a generation remembers. Only what happens at one moment can have everything in common, so a storm of
+/// twice as many different things between two of them would be needed to miss a repetition.
+const GENERATION_MAX: usize = 4096;
 
-/// The last ids that were given out, oldest first.
+/// How often each thing was opened. There are two generations: when the young one is full it becomes the old one, and
+/// what is opened again moves to the young one.
 #[derive(Debug)]
-pub(super) struct Recent<T> {
-    known: HashSet<T>,
-    order: VecDeque<T>,
+pub(super) struct Ordinals<T> {
+    young: HashMap<T, u32>,
+    old: HashMap<T, u32>,
 }
 
-impl<T> Default for Recent<T> {
+impl<T> Default for Ordinals<T> {
     fn default() -> Self {
-        Self { known: HashSet::new(), order: VecDeque::new() }
+        Self { young: HashMap::new(), old: HashMap::new() }
     }
 }
 
-impl<T: Copy + Eq + Hash> Recent<T> {
-    /// The first of the ids that `make` makes of 0, 1, 2 and so on that was not given out, and its number.
-    pub(super) fn first_free(&mut self, make: impl Fn(u32) -> T) -> (u32, T) {
-        let mut ordinal = 0;
-        let mut id = make(ordinal);
-        while !self.known.insert(id) {
-            ordinal += 1;
-            id = make(ordinal);
+impl<T: Eq + Hash> Ordinals<T> {
+    /// How often this was opened before.
+    pub(super) fn next(&mut self, thing: T) -> u32 {
+        if let Some(count) = self.young.get_mut(&thing) {
+            let ordinal = *count;
+            *count = count.saturating_add(1);
+            return ordinal;
         }
-        if self.order.len() >= RECENT_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
+        let ordinal = self.old.remove(&thing).unwrap_or_default();
+        if self.young.len() >= GENERATION_MAX {
+            self.old = std::mem::take(&mut self.young);
         }
-        self.order.push_back(id);
-        (ordinal, id)
+        self.young.insert(thing, ordinal.saturating_add(1));
+        ordinal
     }
 }
 
@@ -44,15 +43,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_given_out_once_while_it_is_remembered() {
-        let mut recent = Recent::default();
-        let given: Vec<_> = (0..3).map(|_| recent.first_free(|ordinal| ordinal).1).collect();
-        assert_eq!(given, [0, 1, 2]);
-        for base in 10..10 + RECENT_MAX {
-            recent.first_free(|ordinal| ordinal + 1_000_000 * u32::try_from(base).expect("small"));
+    fn what_is_opened_again_and_again_is_counted_in_any_storm() {
+        let mut ordinals = Ordinals::default();
+        for round in 0..10_000_u32 {
+            assert_eq!(ordinals.next(0), round);
+            assert_eq!(ordinals.next(round + 1), 0);
         }
-        assert_eq!(recent.order.len(), RECENT_MAX);
-        assert_eq!(recent.known.len(), RECENT_MAX);
-        assert_eq!(recent.first_free(|ordinal| ordinal), (0, 0));
+        assert!(ordinals.young.len() <= GENERATION_MAX && ordinals.old.len() <= GENERATION_MAX);
     }
 }

@@ -1,9 +1,11 @@
 //! One open session and its connections, and how their spans are cut.
 //!
 //! A session span is a row of segments, a connection span a row of parts. Each is exactly `max_span_duration` long but
-//! the last one; [`Session::cut`] ends the earliest overdue one and says so, so that a caller in a loop sees them in the
-//! order of time: a part's parent is the segment that is current where the part begins.
+//! the last one. Overdue ones are cut in the order of time: a part's parent is the segment that is current where the part
+//! begins.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,6 +160,8 @@ pub struct Session {
 pub struct Connection {
     /// When it was opened.
     pub open: Timestamp,
+    /// The same as its node says it, which may be beyond belief; decides the span's id.
+    pub named: Timestamp,
     /// Tells apart connections of one session opened at the same moment.
     pub ordinal: u32,
     /// The current part of its span.
@@ -191,6 +195,14 @@ pub(super) enum Cut {
     Part { connection: usize, piece: Piece, parent: SpanId },
 }
 
+/// A span that may have to be cut. The session comes first among equals: a part hangs below the segment that begins with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Which {
+    Session,
+    /// By its place among the open ones.
+    Connection(usize),
+}
+
 /// Up to where spans are cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Until {
@@ -213,10 +225,15 @@ impl Until {
 }
 
 impl Piece {
-    /// The first piece of a span that began at `start`. A start in the past is due that much earlier.
+    /// The first piece of a span that began at `start`, in event time. The deadline is ours, whatever the node's clock says.
     pub(super) fn first(number: u32, start: Timestamp, span_id: SpanId, now: Now, length_max: Duration) -> Self {
-        let due = now.running + length_max.saturating_sub(now.wall.since(start));
-        Self { number, start, span_id, previous: None, due }
+        Self { number, start, span_id, previous: None, due: now.running + length_max }
+    }
+
+    /// It turns out to have begun earlier.
+    pub(super) fn begin_earlier(&mut self, by: Duration) {
+        self.start = self.start.before(by);
+        self.due = self.due.before(by);
     }
 
     fn next(&self, span_id: SpanId, length_max: Duration) -> Self {
@@ -243,23 +260,28 @@ impl Session {
         SpanContext { trace_id: self.trace_id, span_id: connection.part.span_id }
     }
 
-    /// Ends the earliest piece that is longer than allowed, and begins the next one; `None` when there is none left.
-    pub(super) fn cut(&mut self, until: Until, length_max: Duration, ids: &Ids) -> Option<Cut> {
-        let overdue = |piece: &Piece| {
-            let boundary = piece.start + length_max;
-            until.reaches(boundary, piece.due).then_some(boundary)
+    /// The pieces that are longer than allowed, by the moment up to which they are.
+    pub(super) fn overdue(&self, until: Until, length_max: Duration) -> BinaryHeap<Reverse<(Timestamp, Which)>> {
+        let connections = (0..self.connections.len()).map(Which::Connection);
+        let all = [Which::Session].into_iter().chain(connections);
+        all.filter_map(|which| Some(Reverse((self.boundary(which, until, length_max)?, which)))).collect()
+    }
+
+    /// Where a piece has to be cut, if it has to.
+    pub(super) fn boundary(&self, which: Which, until: Until, length_max: Duration) -> Option<Timestamp> {
+        let piece = match which {
+            Which::Session => &self.segment,
+            Which::Connection(index) => &self.connections.get(index)?.part,
         };
-        let part = self
-            .connections
-            .iter()
-            .enumerate()
-            .filter_map(|(index, connection)| Some((overdue(&connection.part)?, index)))
-            .min();
-        match (overdue(&self.segment), part) {
-            (Some(segment), Some((part, _))) if segment <= part => Some(self.cut_segment(length_max, ids)),
-            (_, Some((_, index))) => self.cut_part(index, length_max, ids),
-            (Some(_), None) => Some(self.cut_segment(length_max, ids)),
-            (None, None) => None,
+        let boundary = piece.start + length_max;
+        until.reaches(boundary, piece.due).then_some(boundary)
+    }
+
+    /// Ends a piece exactly at its limit, and begins the next one.
+    pub(super) fn cut(&mut self, which: Which, length_max: Duration, ids: &Ids) -> Option<Cut> {
+        match which {
+            Which::Session => Some(self.cut_segment(length_max, ids)),
+            Which::Connection(index) => self.cut_part(index, length_max, ids),
         }
     }
 
@@ -274,8 +296,8 @@ impl Session {
         let connection = self.connections.get(index)?;
         let (piece, parent) = (connection.part, connection.parent);
         let number = piece.number.saturating_add(1);
-        let (open, app, ordinal) = (connection.open, connection.app(), connection.ordinal);
-        let span_id = ids.connection_span(self.trace_id, &self.node.key, open, app, ordinal, number);
+        let (named, app, ordinal) = (connection.named, connection.app(), connection.ordinal);
+        let span_id = ids.connection_span(self.trace_id, &self.node.key, named, app, ordinal, number);
         let next = piece.next(span_id, length_max);
         let next_parent = self.segment_span_at(next.start, length_max, ids);
         let connection = self.connections.get_mut(index)?;

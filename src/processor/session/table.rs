@@ -21,8 +21,9 @@ pub(super) type Slot = u32;
 
 const NONE: Slot = Slot::MAX;
 
-/// How long an ended id is remembered, in running time.
-const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// How long an ended id is remembered, in running time: longer than any tab is left open over a holiday and then used
+/// again. Whoever comes back later begins with the first segment again, and with its id.
+const REMEMBERED: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// How many sessions of one user are looked at for an event without an id, so that one user cannot slow down the rest.
 /// Qlik Sense itself allows five at a time.
