@@ -173,7 +173,7 @@ impl Check<'_, '_> {
         let mut sessions = self.sessions(&spec.sessions);
         sessions.open_sessions_max = self.count("limits.open_sessions", limits.open_sessions, 1, 10_000_000);
         sessions.connections_per_session_max =
-            self.count("limits.connections_per_session", limits.connections_per_session, 1, 1_000_000);
+            self.count("limits.connections_per_session", limits.connections_per_session, 1, 10_000);
         processor::Config {
             sessions,
             exclude_users: self.exclude_users(&spec.exclude_users),
@@ -182,7 +182,7 @@ impl Check<'_, '_> {
                 user_agent: handling(spec.privacy.user_agent),
                 client_address: handling(spec.privacy.client_address),
             },
-            nodes_max: self.count("limits.nodes", limits.nodes, 1, 65_536),
+            nodes_max: self.count("limits.nodes", limits.nodes, 1, 65_535),
             attribute_length_max: self.count("limits.attribute_length", limits.attribute_length, 64, 65_536),
             resource: self.resource(spec),
             start_marker: spec.spans.start_marker,

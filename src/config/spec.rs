@@ -137,10 +137,10 @@ pub(super) struct Limits {
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(super) open_sessions: u32,
     /// Connections that one session may have open at the same time.
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[schemars(range(min = 1, max = 10_000))]
     pub(super) connections_per_session: u32,
     /// Proxy nodes that are known at most; events of further ones are rejected and counted.
-    #[schemars(range(min = 1, max = 65_536))]
+    #[schemars(range(min = 1, max = 65_535))]
     pub(super) nodes: u32,
     /// Longest attribute value in bytes; a longer one is cut and ends in `…`.
     #[schemars(range(min = 64, max = 65_536))]

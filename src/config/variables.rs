@@ -3,6 +3,10 @@
 //! Variables are put into a value after the YAML was read, so that none can change the structure of the document, and no
 //! secret is in a text that is shown.
 
+use opentelemetry_otlp::{
+    OTEL_EXPORTER_OTLP_COMPRESSION, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_TIMEOUT,
+};
+
 use super::document::Document;
 use super::fault::Place;
 use super::key_path::KeyPath;
@@ -127,10 +131,10 @@ fn is_variable_name(name: &str) -> bool {
 
 /// The variables of the specification, and the keys they stand in for.
 pub(super) const SPECIFIED: [(&str, &str); 5] = [
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", "exporter.endpoint"),
-    ("OTEL_EXPORTER_OTLP_COMPRESSION", "exporter.compression"),
-    ("OTEL_EXPORTER_OTLP_TIMEOUT", "exporter.timeout"),
-    ("OTEL_EXPORTER_OTLP_HEADERS", "exporter.headers"),
+    (OTEL_EXPORTER_OTLP_ENDPOINT, "exporter.endpoint"),
+    (OTEL_EXPORTER_OTLP_COMPRESSION, "exporter.compression"),
+    (OTEL_EXPORTER_OTLP_TIMEOUT, "exporter.timeout"),
+    (OTEL_EXPORTER_OTLP_HEADERS, "exporter.headers"),
     ("OTEL_RESOURCE_ATTRIBUTES", "resource"),
 ];
 

@@ -31,8 +31,8 @@ pub const fn rejected(reason: RejectReason) -> &'static str {
              appender's pattern"
         }
         RejectReason::Ambiguous => {
-            "a separator inside a field leaves more than one reading; use the extended format (`sense-otel appender \
-             --format extended`), which has no such separator"
+            "a separator inside a value leaves more than one reading; the extended format (`sense-otel appender`) has TAB \
+             for one, which hardly any value holds"
         }
         RejectReason::TooManyNodes => {
             "more proxy nodes than limits.nodes; raise it, or restrict receiver.allowed_sources if these are not yours"

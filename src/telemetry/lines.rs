@@ -3,6 +3,7 @@
 //! Each kind of line has its own [`Throttle`]. Nothing here ever holds a user, a session, a header or the content of a
 //! datagram.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
@@ -20,6 +21,7 @@ pub(super) enum Line {
     Rejected(RejectReason),
     KernelDropped,
     Gap,
+    Restarted,
     ReceiveFailed,
     Expired(Signal),
     Refused(Signal),
@@ -33,7 +35,15 @@ pub(super) enum Line {
 #[derive(Debug)]
 pub(super) struct Lines {
     started: Instant,
-    throttles: Vec<(Line, Throttle)>,
+    kinds: Vec<Kind>,
+}
+
+#[derive(Debug)]
+struct Kind {
+    line: Line,
+    throttle: Throttle,
+    /// That of the last happening.
+    detail: Mutex<String>,
 }
 
 const SIGNALS: [Signal; 3] = [Signal::Logs, Signal::Traces, Signal::Metrics];
@@ -41,12 +51,13 @@ const SIGNALS: [Signal; 3] = [Signal::Logs, Signal::Traces, Signal::Metrics];
 impl Default for Lines {
     fn default() -> Self {
         let by_signal = [Line::Expired, Line::Refused, Line::Remarked, Line::Quarantined, Line::Retrying, Line::Parked];
-        let kinds = [Line::KernelDropped, Line::Gap, Line::ReceiveFailed]
+        let lines = [Line::KernelDropped, Line::Gap, Line::Restarted, Line::ReceiveFailed]
             .into_iter()
             .chain(DropReason::ALL.map(Line::Dropped))
             .chain(RejectReason::ALL.map(Line::Rejected))
             .chain(by_signal.into_iter().flat_map(|kind| SIGNALS.map(kind)));
-        Self { started: Instant::now(), throttles: kinds.map(|kind| (kind, Throttle::default())).collect() }
+        let kind = |line| Kind { line, throttle: Throttle::default(), detail: Mutex::default() };
+        Self { started: Instant::now(), kinds: lines.map(kind).collect() }
     }
 }
 
@@ -58,22 +69,24 @@ impl Lines {
 
     /// `count` happenings of this kind; writes a line unless one was written a moment ago. `detail` is already
     /// sanitised.
-    pub(super) fn say(&self, kind: Line, count: u64, detail: &str) {
+    pub(super) fn say(&self, line: Line, count: u64, detail: &str) {
         if count == 0 {
             return;
         }
-        let throttle = self.throttles.iter().find(|(each, _)| *each == kind).map(|(_, throttle)| throttle);
-        if let Some(untold) = throttle.and_then(|throttle| throttle.add(self.elapsed(), count)) {
-            write(kind, untold, detail);
+        let Some(kind) = self.kinds.iter().find(|each| each.line == line) else { return };
+        match kind.throttle.add(self.elapsed(), count) {
+            Some(untold) => write(line, untold, detail),
+            None => detail.clone_into(&mut kind.detail.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 
     /// Writes the lines that were held back and whose time has come.
     pub(super) fn settle(&self) {
         let now = self.elapsed();
-        for (kind, throttle) in &self.throttles {
-            if let Some(untold) = throttle.due(now) {
-                write(*kind, untold, "");
+        for kind in &self.kinds {
+            if let Some(untold) = kind.throttle.due(now) {
+                let detail = std::mem::take(&mut *kind.detail.lock().unwrap_or_else(PoisonError::into_inner));
+                write(kind.line, untold, &detail);
             }
         }
     }
@@ -97,8 +110,11 @@ fn write(kind: Line, count: u64, detail: &str) {
             warn!(
                 events = count,
                 node = detail,
-                "events missing in a node's sequence: lost between the proxy and here"
+                "events missing in the sequence of a node, the last such one is named: lost between the proxy and here"
             );
+        }
+        Line::Restarted => {
+            info!(restarts = count, node = detail, "the proxy service was restarted on a node, the last such one is named");
         }
         Line::ReceiveFailed => warn!(failures = count, error = detail, "receiving failed, going on"),
         Line::Expired(signal) => {
@@ -132,10 +148,10 @@ mod tests {
     #[test]
     fn every_kind_of_line_has_one_throttle() {
         let lines = Lines::default();
-        for (position, (kind, _)) in lines.throttles.iter().enumerate() {
-            let first = lines.throttles.iter().position(|(each, _)| each == kind);
+        for (position, kind) in lines.kinds.iter().enumerate() {
+            let first = lines.kinds.iter().position(|each| each.line == kind.line);
             assert_eq!(first, Some(position), "{kind:?}");
         }
-        assert_eq!(lines.throttles.len(), 3 + DropReason::ALL.len() + RejectReason::ALL.len() + 6 * SIGNALS.len());
+        assert_eq!(lines.kinds.len(), 4 + DropReason::ALL.len() + RejectReason::ALL.len() + 6 * SIGNALS.len());
     }
 }

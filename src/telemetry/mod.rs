@@ -223,7 +223,7 @@ impl Telemetry {
     pub fn restarted(&self, node: &str) {
         self.inner.nodes.with(node, |counters| {
             counters.restarts.add(1);
-            info!(node = counters.node, "the proxy service of this node was restarted");
+            self.inner.lines.say(Line::Restarted, 1, &counters.node);
         });
     }
 
