@@ -1,7 +1,5 @@
 //! Clocks that are wrong, tabs that are left open for days, and storms: what must not go wrong then.
 
-#![expect(clippy::expect_used, reason = "what a test's helper finds wrong fails the test")]
-
 mod support;
 
 use std::collections::BTreeSet;

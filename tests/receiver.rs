@@ -295,7 +295,7 @@ fn it_stops_soon_whether_idle_or_stuck() {
     // The best of three, because the machine may be busy with other things.
     let idle = (0..3).map(|_| idle()).min().expect("three");
     let stuck = (0..3).map(|_| stuck()).min().expect("three");
-    assert!(idle.max(stuck) < Duration::from_millis(200), "{idle:?} {stuck:?}");
+    assert!(idle < Duration::from_millis(200) && stuck < Duration::from_millis(1200), "{idle:?} {stuck:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::otlp::{Encoder, Limits};
 use crate::processor::{Input, Output, Processor, Report};
-use crate::receiver::Batch;
+use crate::receiver::{Batch, CHANNEL_BATCHES};
 use crate::signal::{LogRecord, Resource, Signal, Span};
 use crate::store::Store;
 use crate::telemetry::{DropReason, NodeActivity, Telemetry};
@@ -74,12 +74,12 @@ impl Core {
             while let Ok(names) = names.try_recv() {
                 self.processor.handle(now, Input::AppNames(names), &mut self.output);
             }
-            self.processor.advance(now, &mut self.output);
             match received {
-                Ok(batch) => self.take(now, &batch),
+                Ok(batch) => self.take_waiting(now, batch, batches),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.processor.advance(now, &mut self.output);
             self.output.telemetry.held(self.processor.held() as u64);
             self.commit_if_due(now);
             self.show_activity_if_due(now);
@@ -98,6 +98,17 @@ impl Core {
         let running = self.clock.now().running;
         let next = deadlines.into_iter().flatten().min().unwrap_or(running);
         next.since(running).min(ACTIVITY_INTERVAL)
+    }
+
+    /// Takes a batch and those that have come in the meantime, before anything is decided for want of them: what seems to
+    /// be missing, or silent for too long, may be waiting here.
+    fn take_waiting(&mut self, now: Now, first: Batch, batches: &Receiver<Batch>) {
+        self.take(now, &first);
+        drop(first);
+        for batch in batches.try_iter().take(CHANNEL_BATCHES) {
+            self.take(now, &batch);
+            self.commit_if_due(now);
+        }
     }
 
     fn take(&mut self, now: Now, batch: &Batch) {

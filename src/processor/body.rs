@@ -14,7 +14,7 @@ pub(super) fn event(body: &mut String, occurrence: &Occurrence<'_>, placement: P
     let who = &occurrence.identity.label;
     let node = &occurrence.node.name;
     let action = occurrence.event.action;
-    if let Some(result) = &occurrence.event.failure {
+    if let Some(result) = occurrence.failure {
         return write!(body, "{who}: {} failed on {node} with result {result}", action.command());
     }
     match action {

@@ -3,6 +3,7 @@
 //! A site has a few dozen browsers and a few hundred apps, and says each of them with every event. Sessions and
 //! connections hold them by reference count.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -59,7 +60,7 @@ impl Target {
         self.app_name.as_deref().or(self.path.as_deref())
     }
 
-    fn says(&self, event: &Event<'_>, app_name: Option<&str>, length_max: usize) -> bool {
+    fn says(&self, event: &Event<'_>, path: Option<&str>, app_name: Option<&str>, length_max: usize) -> bool {
         let same = |ours: &Option<Box<str>>, theirs: Option<&str>| match (ours, theirs) {
             (Some(ours), Some(theirs)) => **ours == *text::cut(theirs, length_max),
             (None, None) => true,
@@ -67,7 +68,7 @@ impl Target {
         };
         self.app == event.app_id
             && same(&self.app_name, app_name)
-            && same(&self.path, event.path.as_deref())
+            && same(&self.path, path)
             && same(&self.origin, event.origin.as_deref())
             && same(&self.virtual_proxy, event.virtual_proxy.as_deref())
     }
@@ -110,22 +111,38 @@ impl Details {
     }
 
     /// Where an event leads to; `None` where it says nothing of it.
-    pub(super) fn target(&mut self, event: &Event<'_>, app_name: Option<&str>) -> Arc<Target> {
+    pub(super) fn target(&mut self, event: &Event<'_>, app_name: Option<&str>, of_user: Handling) -> Arc<Target> {
         let length_max = self.length_max;
-        let key = (event.app_id, app_name, event.path.as_deref());
+        let path = event.path.as_deref().map(|path| without_identity(path, of_user));
+        let path = path.as_deref();
+        let key = (event.app_id, app_name, path);
         let hash = self.hasher.hash_one(key);
         let kept = |text: Option<&str>| text.map(|text| Box::from(text::cut(text, length_max).as_ref()));
         let make = || Target {
             app: event.app_id,
             app_name: kept(app_name),
-            path: kept(event.path.as_deref()),
+            path: kept(path),
             origin: kept(event.origin.as_deref()),
             virtual_proxy: kept(event.virtual_proxy.as_deref()),
         };
         let rehash =
             |target: &Target| self.hasher.hash_one((target.app, target.app_name.as_deref(), target.path.as_deref()));
-        self.targets.get(hash, |target| target.says(event, app_name, length_max), make, rehash)
+        self.targets.get(hash, |target| target.says(event, path, app_name, length_max), make, rehash)
     }
+}
+
+/// The path as it may be sent. A client may name an identity in it (`/app/<id>/identity/<name>/ttl/60`), and often that is
+/// the user's name.
+fn without_identity(path: &str, of_user: Handling) -> Cow<'_, str> {
+    const MARKER: &str = "/identity/";
+    if of_user == Handling::Keep {
+        return Cow::Borrowed(path);
+    }
+    let lower = path.to_ascii_lowercase();
+    let Some(start) = lower.find(MARKER).map(|found| found + MARKER.len()) else { return Cow::Borrowed(path) };
+    let (before, identity) = path.split_at_checked(start).unwrap_or((path, ""));
+    let behind = identity.find('/').and_then(|end| identity.get(end..)).unwrap_or_default();
+    Cow::Owned(format!("{before}…{behind}"))
 }
 
 impl Browser {

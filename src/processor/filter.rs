@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use crate::event::{User, caseless};
+use crate::event::{User, caseless, text};
 
 use super::generations::Generations;
 use super::ids::{Ids, UserKey, hex};
@@ -118,13 +118,21 @@ pub struct Identity {
 }
 
 /// Identities that are in use, each kept once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Identities {
+    /// The longest `user_id`, in bytes.
+    length_max: usize,
     hasher: RandomState,
     known: Generations<Identity>,
 }
 
 impl Identities {
+    /// None yet. A `DIR\user` that is longer than `length_max` bytes is cut.
+    #[must_use]
+    pub fn new(length_max: usize) -> Self {
+        Self { length_max, hasher: RandomState::new(), known: Generations::default() }
+    }
+
     /// The identity of a user, as far as `handling` allows.
     #[must_use]
     pub fn identify(&mut self, ids: &Ids, handling: Handling, user: &User<'_>) -> Arc<Identity> {
@@ -137,7 +145,7 @@ impl Identities {
             let rehash = |known: &Identity| {
                 self.hasher.hash_one((known.directory.as_deref(), known.user_name.as_deref().unwrap_or_default()))
             };
-            return self.known.get(hash, same, || clear(ids, user), rehash);
+            return self.known.get(hash, same, || clear(ids, user, self.length_max), rehash);
         }
         // The clear user must not be kept, so the hash is made each time.
         let key = key_of(ids, user);
@@ -151,18 +159,19 @@ fn key_of(ids: &Ids, user: &User<'_>) -> UserKey {
     ids.user_key(&caseless(user.directory.as_deref().unwrap_or_default()), &caseless(&user.name))
 }
 
-fn clear(ids: &Ids, user: &User<'_>) -> Identity {
+fn clear(ids: &Ids, user: &User<'_>, length_max: usize) -> Identity {
     let user_id = match &user.directory {
         Some(directory) => Cow::Owned(format!("{directory}\\{}", user.name)),
         None => Cow::Borrowed(&*user.name),
     };
+    let user_id = text::cut(&user_id, length_max);
     Identity {
         key: key_of(ids, user),
         user_id: Some(user_id.as_ref().into()),
         user_name: Some(user.name.as_ref().into()),
         directory: user.directory.as_deref().map(Box::from),
         user_hash: None,
-        label: user_id.into(),
+        label: user_id.as_ref().into(),
     }
 }
 
@@ -234,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_kept_user_is_spelled_as_sent_and_compared_without_case() {
-        let mut identities = Identities::default();
+        let mut identities = Identities::new(64);
         let one = identities.identify(&ids(), Handling::Keep, &user("LAB", "Goran"));
         let other = identities.identify(&ids(), Handling::Keep, &user("lab", "goran"));
         assert_eq!(one.user_id.as_deref(), Some("LAB\\Goran"));
@@ -249,7 +258,7 @@ mod tests {
     #[test]
     fn a_concealed_user_is_nowhere_in_what_is_kept() {
         for handling in [Handling::Hash, Handling::Drop] {
-            let mut identities = Identities::default();
+            let mut identities = Identities::new(64);
             let identity = identities.identify(&ids(), handling, &user("LAB", "goran"));
             let kept = format!("{identities:?}").to_lowercase();
             assert!(!kept.contains("goran") && !kept.contains("lab\\"), "{kept}");

@@ -157,7 +157,7 @@ impl Mapping {
         attributes.identity(occurrence.identity);
         attributes.target(occurrence.target, &texts);
         attributes.client(occurrence.browser.map(AsRef::as_ref), occurrence.client, &texts);
-        attributes.maybe(EVENT_RESULT, occurrence.event.failure.as_deref());
+        attributes.maybe(EVENT_RESULT, occurrence.failure);
         attributes.flag(EVENT_UNMATCHED, matches!(placement, Placement::Unmatched(_) | Placement::NoConnection(_)));
         attributes.flag(EVENT_AFTER_END, matches!(placement, Placement::AfterEnd(..)));
         attributes.flag(EVENT_LATE, occurrence.late);
@@ -173,7 +173,7 @@ impl Mapping {
         let record = LogRecord {
             time: occurrence.time,
             observed_time: cause.received,
-            severity: if occurrence.event.failure.is_some() { Severity::Warn } else { Severity::Info },
+            severity: if occurrence.failure.is_some() { Severity::Warn } else { Severity::Info },
             event_name: occurrence.event.action.event_name(),
             body: &self.body,
             attributes: &attributes.0,

@@ -196,7 +196,7 @@ impl Processor {
         let flow = Flow {
             exclusions: Exclusions::new(&config.exclude_users),
             privacy: config.privacy,
-            identities: Identities::default(),
+            identities: Identities::new(config.attribute_length_max),
             details: Details::new(config.attribute_length_max),
             app_names: HashMap::new(),
             tracker: SessionTracker::new(config.sessions, ids.clone()),
@@ -308,18 +308,18 @@ impl Flow {
             }
             Step::Take { late } => {
                 if let Some((event, received)) = offered {
-                    self.event(now, node, event, received, if late { Order::Late } else { Order::InOrder }, output);
+                    self.event(now, node, event, received, if late { Turn::Late } else { Turn::Next }, output);
                 }
             }
             Step::TakeOld => {
                 if let Some((event, received)) = offered {
-                    self.event(now, node, event, received, Order::BeforeRestart, output);
+                    self.event(now, node, event, received, Turn::BeforeRestart, output);
                 }
             }
             Step::Release(Held { bytes, received, .. }) => {
                 // It was an event when it came in, and bytes do not change.
                 if let Ok(event) = event::decode(&bytes) {
-                    self.event(now, node, &event, received, Order::InOrder, output);
+                    self.event(now, node, &event, received, Turn::Next, output);
                 }
             }
             Step::Duplicate => output.report(Report::Duplicate),
@@ -334,13 +334,14 @@ impl Flow {
         node: &Arc<Node>,
         event: &Event<'_>,
         received: Timestamp,
-        order: Order,
+        turn: Turn,
         output: &mut impl Output,
     ) {
         if self.exclusions.excludes(event.user.directory.as_deref(), &event.user.name) {
             return output.report(Report::Excluded);
         }
         output.report(Report::Accepted { node: &node.name, action: event.action });
+        let failure = event.failure.as_deref().map(|text| text::cut(text, self.length_max));
         let user = limited(&event.user, self.length_max);
         let identity = self.identities.identify(&self.ids, self.privacy.user, &user);
         let app_name = match (&event.app_name, event.app_id) {
@@ -348,7 +349,7 @@ impl Flow {
             (None, Some(app)) => self.app_names.get(&app).map(AsRef::as_ref),
             (None, None) => None,
         };
-        let target = self.details.target(event, app_name);
+        let target = self.details.target(event, app_name, self.privacy.user);
         let user_agent = event.user_agent.as_deref();
         let browser = user_agent.and_then(|text| self.details.browser(text, self.privacy.user_agent, &self.ids));
         let address = event.client_address;
@@ -356,12 +357,13 @@ impl Flow {
         let (time, time_replaced) = believable(event.time, received);
         let occurrence = Occurrence {
             event,
+            failure: failure.as_deref(),
             node,
             identity: &identity,
             id: event.session_id.as_ref().map(|id| self.ids.session_key(&node.key, id)),
             time,
-            late: order != Order::InOrder,
-            before_restart: order == Order::BeforeRestart,
+            late: turn != Turn::Next,
+            before_restart: turn == Turn::BeforeRestart,
             target: &target,
             browser: browser.as_ref(),
             client: client.as_ref(),
@@ -374,11 +376,11 @@ impl Flow {
     }
 }
 
-/// How an event came to its place in the order.
+/// When an event came, by the order of its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    InOrder,
-    /// After events that follow it.
+enum Turn {
+    Next,
+    /// After events that should have followed it.
     Late,
     /// After the restart of its counter.
     BeforeRestart,

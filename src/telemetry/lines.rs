@@ -114,7 +114,11 @@ fn write(kind: Line, count: u64, detail: &str) {
             );
         }
         Line::Restarted => {
-            info!(restarts = count, node = detail, "the proxy service was restarted on a node, the last such one is named");
+            info!(
+                restarts = count,
+                node = detail,
+                "the proxy service was restarted on a node, the last such one is named"
+            );
         }
         Line::ReceiveFailed => warn!(failures = count, error = detail, "receiving failed, going on"),
         Line::Expired(signal) => {

@@ -101,6 +101,8 @@ impl Default for Config {
 pub struct Occurrence<'a> {
     /// What the datagram said.
     pub event: &'a Event<'a>,
+    /// The Result of an attempt that failed, no longer than an attribute may be.
+    pub failure: Option<&'a str>,
     /// The node that said it.
     pub node: &'a Arc<Node>,
     /// Who did it.
@@ -225,11 +227,11 @@ impl SessionTracker {
     /// Takes one event in, and tells what it did.
     pub fn on_event(&mut self, now: Now, occurrence: &Occurrence<'_>, out: &mut impl FnMut(Transition<'_>)) {
         self.events += 1;
-        if occurrence.event.failure.is_some() {
+        if occurrence.failure.is_some() {
             let (node, id) = (occurrence.node.index, occurrence.id);
             let session = id.and_then(|id| self.table.find(node, id)).and_then(|slot| self.table.get(slot));
             let ended = id.and_then(|id| self.table.find_ended(node, id));
-            let trace_id = ended.map(|ended| ended.trace_id).or(id.map(SessionKey::trace_id));
+            let trace_id = ended.map(|ended| ended.trace_id).or_else(|| id.map(SessionKey::trace_id));
             return out(Transition::Placed(Placement::Failed(session, trace_id)));
         }
         match occurrence.event.action {
