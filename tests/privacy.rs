@@ -1,7 +1,5 @@
 //! What may be known about a person: nothing of a user, a browser or an address leaves where it is to be hashed or dropped.
 
-#![expect(clippy::expect_used, reason = "what a test's helper finds wrong fails the test")]
-
 mod support;
 
 use std::collections::BTreeSet;
