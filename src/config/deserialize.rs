@@ -197,7 +197,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
         visitor.visit_string(self.shown().text()?)
     }
 
-    /// The one newtype that asks for this is [`super::spec::Secret`]: a text that is not to be shown.
+    /// The one newtype that asks for this is [`super::scalar::Secret`]: a text that is not to be shown.
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Mismatch> {
         visitor.visit_string(self.text()?)
     }

@@ -6,8 +6,8 @@
 //!                                      OTEL_* put in
 //! ```
 //!
-//! What the user wrote and what the program uses are two types: [`spec`] is the only place that derives `Deserialize`, and
-//! the parts know nothing of YAML. Every step reports its faults to the [`document::Document`] and goes on, so that one
+//! What the user wrote and what the program uses are two types: `spec` is the only place that derives `Deserialize`, and
+//! the parts know nothing of YAML. Every step reports its faults to the `document::Document` and goes on, so that one
 //! run tells everything that is wrong.
 //!
 //! Precedence of a value: the file, then the environment variable of the OpenTelemetry specification, then the default.
