@@ -19,7 +19,7 @@ mod truth;
 
 use checker::{Format, check, datagrams, items, total};
 use received::Received;
-use stand::{Collector, Failure, PATIENCE, Receiver, folder, simulate, until};
+use stand::{Collector, Failure, PATIENCE, Receiver, folder, sense_otel, simulate, until};
 use truth::Truth;
 
 /// More than one export, so that later values take the place of earlier ones.
@@ -104,6 +104,29 @@ fn a_stop_without_a_backend_is_no_slower() -> Result<(), Failure> {
     let mut receiver = Receiver::start(&folder, 0, 9, "")?;
     simulate(&folder, receiver.address, &["--rate", "2000", "--events", "1000"])?.succeed(PATIENCE)?;
     receiver.stop()
+}
+
+/// The demo without its own sink: what it says it delivered is at the collector.
+#[test]
+fn the_demo_sends_to_a_collector() -> Result<(), Failure> {
+    let Some(otelcol) = otelcol() else { return Ok(()) };
+    let folder = folder("demo")?;
+    let collector = Collector::start(&otelcol, "otelcol.yaml", &folder)?;
+    let endpoint = format!("http://127.0.0.1:{}", collector.port);
+    let output = sense_otel().args(["demo", "--otlp", &endpoint, "--sessions", "5", "--speed", "4000"]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    collector.stop()?;
+    let received = Received::read(&folder)?;
+    let sessions = received.spans.iter().filter(|span| span.item.name == "qlik.sense.session").count();
+    let delivered = received.records.len() + received.spans.len();
+    assert!(sessions >= 5, "{sessions} sessions of {text}");
+    assert!(
+        text.contains(&format!("became {delivered} log records and spans; records lost: 0.")),
+        "{delivered}: {text}"
+    );
+    assert!(text.contains(&endpoint), "it says where it sends to: {text}");
+    Ok(())
 }
 
 /// What one run brought.

@@ -47,7 +47,7 @@ pub(crate) fn folder(test: &str) -> Result<PathBuf, Failure> {
 }
 
 /// The receiver under test: that of this build, or another one, for example a release build.
-fn sense_otel() -> Command {
+pub(crate) fn sense_otel() -> Command {
     Command::new(env::var_os("SENSE_OTEL_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_sense-otel").into()))
 }
 
