@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr_iter, memchr2};
+use memchr::{memchr, memchr2, memchr3};
 
-use super::text::trim;
+use super::text::{self, trim, trim_slashes};
 use super::value::Values;
-use super::{Guid, TraceParent, split_once};
+use super::{Guid, TraceParent};
 
 /// What a Context tells.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -23,18 +23,22 @@ pub(super) struct Context<'a> {
 /// be taken for a path.
 pub(super) fn read(context: &str, separator: u8, values: Values) -> Context<'_> {
     let context = trim(context);
-    let end = memchr2(b'?', separator, context.as_bytes()).unwrap_or(context.len());
-    let (before_query, behind) = context.split_at_checked(end).unwrap_or((context, ""));
-    let query = behind.strip_prefix('?').unwrap_or_default();
-    let path = split_once(before_query, b'#').map_or(before_query, |(path, _)| path);
+    let bytes = context.as_bytes();
+    let end = memchr3(b'?', b'#', separator, bytes).unwrap_or(context.len());
+    let (path, behind) = context.split_at_checked(end).unwrap_or((context, ""));
+    let query = match behind.as_bytes() {
+        [b'#', ..] => memchr2(b'?', separator, behind.as_bytes()).and_then(|end| behind.get(end..)).unwrap_or_default(),
+        _ => behind,
+    };
+    let query = query.strip_prefix('?').unwrap_or_default();
     let path = without_host(path);
-    if memchr(b'/', path.as_bytes()).is_none() {
+    let Some(segments) = Segments::read(path) else {
         // `hub` or `context`: a word, not a path.
         return Context { traceparent: traceparent(query), ..Context::default() };
-    }
-    let (app_id, virtual_proxy) = match app_segment(path) {
-        Some((before, after)) => (app_id(after), values.present(before.trim_matches('/'))),
-        None => (None, None),
+    };
+    let (app_id, virtual_proxy) = match segments {
+        Segments::WithApp { before, after } => (app_id(after), values.present(trim_slashes(before))),
+        Segments::WithoutApp => (None, None),
     };
     let path = values.clean(path);
     let path = (!path.is_empty()).then_some(path);
@@ -45,27 +49,40 @@ fn without_host(path: &str) -> &str {
     if path.starts_with('/') {
         return path;
     }
-    let Some((scheme, rest)) = path.split_once("://") else { return path };
-    if !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return path;
-    }
+    // Without the machinery that looks for one text in another: a Context is short, and most have no scheme.
+    let scheme = path.bytes().take_while(u8::is_ascii_alphanumeric).count();
+    let Some(rest) = path.get(scheme..).and_then(|rest| rest.strip_prefix("://")) else { return path };
     rest.find('/').and_then(|slash| rest.get(slash..)).unwrap_or_default()
 }
 
-/// What stands before and after the first path segment `app`.
-fn app_segment(path: &str) -> Option<(&str, &str)> {
-    let mut start = 0;
-    for end in memchr_iter(b'/', path.as_bytes()) {
-        if path.get(start..end)?.eq_ignore_ascii_case("app") {
-            return Some((path.get(..start)?, path.get(end + 1..)?));
+/// A path, cut at its first segment `app`. Segments are short: a search for each slash would take longer.
+enum Segments<'a> {
+    WithApp { before: &'a str, after: &'a str },
+    WithoutApp,
+}
+
+impl<'a> Segments<'a> {
+    /// `None` if there is no slash at all.
+    fn read(path: &'a str) -> Option<Self> {
+        let mut start = 0;
+        for (end, _) in path.bytes().enumerate().filter(|(_, byte)| *byte == b'/') {
+            if end == start + 3 && path.get(start..end)?.eq_ignore_ascii_case("app") {
+                return Some(Self::WithApp { before: path.get(..start)?, after: path.get(end + 1..)? });
+            }
+            start = end + 1;
         }
-        start = end + 1;
+        (start > 0).then_some(Self::WithoutApp)
     }
-    None
 }
 
 fn app_id(after: &str) -> Option<Guid> {
-    let end = memchr2(b'/', b';', after.as_bytes()).unwrap_or(after.len());
+    let bytes = after.as_bytes();
+    if let Some((id, [] | [b'/' | b';', ..])) = bytes.split_at_checked(Guid::LENGTH)
+        && let Some(id) = Guid::parse(id)
+    {
+        return Some(id);
+    }
+    let end = memchr2(b'/', b';', bytes).unwrap_or(after.len());
     Guid::parse(decode(trim(after.get(..end)?)).as_bytes())
 }
 
@@ -74,7 +91,7 @@ const TRACEPARENT_MIN: usize = "traceparent=".len() + 2 + 1 + 32 + 1 + 16 + 1 + 
 
 /// A `traceparent` parameter of the query, if it is one by the rules of W3C Trace Context.
 fn traceparent(query: &str) -> Option<TraceParent> {
-    if query.len() < TRACEPARENT_MIN {
+    if query.len() < TRACEPARENT_MIN || !text::has_t_before(query, b'=') {
         return None;
     }
     let value = query.split(['&', '#', ';']).find_map(|parameter| {

@@ -28,11 +28,15 @@ pub(super) fn decode(rest: &str) -> Result<Event<'_>, RejectReason> {
     let node = values.host(head.field(2)?)?;
     let reading = head.read(message::phrase(action))?;
     let user = values.user(head.field(6)?, reading.user)?;
-    let (object_id, object_name, context) = object_and_context(reading.between)?;
+    let (object_id, object_name, context) = if reading.is_standard {
+        (head.field(9)?, head.field(10)?, head.field(11)?)
+    } else {
+        object_and_context(reading.between)?
+    };
     let context = context::read(context, LAYOUT.separator, values);
     let app_id = context.app_id.or_else(|| Guid::parse(trim(object_id).as_bytes()));
     let app_name = values.present(object_name).filter(|name| Guid::parse(name.as_bytes()).is_none());
-    let message = Message::read(reading.message, action);
+    let message = Message::read(reading.message, action, reading.phrase);
     Ok(Event {
         format: Format::Extended,
         action,
@@ -118,11 +122,15 @@ fn read_usual_time(field: &[u8]) -> Option<Timestamp> {
     else {
         return None;
     };
-    let year = number(&[y1, y2, y3, y4])?;
-    let (month, day) = (number(&[mo1, mo2])?, number(&[d1, d2])?);
-    let (hour, minute, second) = (number(&[h1, h2])?, number(&[mi1, mi2])?, number(&[s1, s2])?);
-    let millisecond = number(&[f1, f2, f3])?;
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let mut digits = Digits { seen: 0 };
+    let year = digits.number([y1, y2, y3, y4]);
+    let (month, day) = (digits.number([mo1, mo2]), digits.number([d1, d2]));
+    let (hour, minute, second) = (digits.number([h1, h2]), digits.number([mi1, mi2]), digits.number([s1, s2]));
+    let millisecond = digits.number([f1, f2, f3]);
+    if digits.seen > 9 {
+        return None;
+    }
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let days_of_month = match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
         4 | 6 | 9 | 11 => 30,
@@ -140,10 +148,20 @@ fn read_usual_time(field: &[u8]) -> Option<Timestamp> {
     (seconds * 1000 + millisecond).checked_mul(1_000_000).map(Timestamp::from_nanos)
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
-    digits
-        .iter()
-        .try_fold(0, |number, digit| Some(number * 10 + u64::from(digit.checked_sub(b'0').filter(|d| *d < 10)?)))
+/// Reads decimal numbers, and asks only once whether all of them were some.
+struct Digits {
+    /// More than 9 once there was a byte that is no digit.
+    seen: u8,
+}
+
+impl Digits {
+    fn number<const N: usize>(&mut self, digits: [u8; N]) -> u64 {
+        digits.into_iter().fold(0, |number, byte| {
+            let digit = byte.wrapping_sub(b'0');
+            self.seen = self.seen.max(digit);
+            number * 10 + u64::from(digit)
+        })
+    }
 }
 
 #[cfg(test)]

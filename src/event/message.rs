@@ -9,6 +9,8 @@ use std::sync::LazyLock;
 
 use memchr::{memchr_iter, memchr2, memmem};
 
+use super::fields::Phrase;
+use super::text::{self, trim};
 use super::value::Values;
 use super::{Action, Guid};
 
@@ -34,38 +36,68 @@ pub(super) fn phrase(action: Action) -> &'static memmem::Finder<'static> {
 /// A message in its parts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Message<'a> {
-    /// From the phrase to the user agent. `None` if the phrase is in there twice: somebody may have chosen the one.
-    behind_phrase: Option<&'a str>,
-    /// What follows the first user agent marker.
-    behind_marker: Option<&'a str>,
+    text: &'a str,
+    action: Action,
+    phrase: Phrase,
+    /// Begin and end of the first user agent marker.
+    marker: Option<(usize, usize)>,
+    /// Whether what stands before the marker may hold an address.
+    may_hold_address: bool,
 }
 
 impl<'a> Message<'a> {
-    pub(super) fn read(message: &'a str, action: Action) -> Self {
-        let marker = user_agent_marker(message);
-        let finder = phrase(action);
-        let only_one = finder.find(message.as_bytes()).map(|found| found + finder.needle().len());
-        let behind_phrase = only_one.and_then(|start| {
-            let behind = message.get(start..)?;
-            if finder.find(behind.as_bytes()).is_some() {
-                return None;
+    pub(super) fn read(text: &'a str, action: Action, phrase: Phrase) -> Self {
+        // Most messages have no byte of an address before the marker, so that one search finds all there is.
+        let first = memchr2(b'.', b':', text.as_bytes());
+        let at_once = first.and_then(|colon| marker_at(text.as_bytes(), colon));
+        let marker = if first.is_none() { None } else { at_once.or_else(|| user_agent_marker(text)) };
+        Self { text, action, phrase, marker, may_hold_address: first.is_some() && at_once.is_none() }
+    }
+
+    /// From the phrase to the user agent. `None` if the phrase is in there twice: somebody may have chosen the one.
+    fn behind_phrase(&self) -> Option<&'a str> {
+        let start = match self.phrase {
+            Phrase::Only(end) => end,
+            Phrase::Repeated => return None,
+            Phrase::NotSought => {
+                let finder = phrase(self.action);
+                let end = finder.find(self.text.as_bytes())? + finder.needle().len();
+                if finder.find(self.text.as_bytes().get(end..)?).is_some() {
+                    return None;
+                }
+                end
             }
-            match marker {
-                Some((end, _)) if end >= start => message.get(start..end),
-                Some(_) => behind.get(..user_agent_marker(behind).map_or(behind.len(), |(end, _)| end)),
-                None => Some(behind),
-            }
-        });
-        Self { behind_phrase, behind_marker: marker.and_then(|(_, start)| message.get(start..)) }
+        };
+        let behind = self.text.get(start..)?;
+        match self.marker {
+            Some((end, _)) if end >= start => self.text.get(start..end),
+            Some(_) => behind.get(..user_agent_marker(behind).map_or(behind.len(), |(end, _)| end)),
+            None => Some(behind),
+        }
+    }
+
+    /// Whether there may be an address between phrase and marker. None if all that could be one is behind the marker,
+    /// and the phrase before it.
+    fn may_be_address(&self) -> bool {
+        if self.may_hold_address {
+            return true;
+        }
+        let Some((end, _)) = self.marker else { return false };
+        let before = match self.phrase {
+            Phrase::Only(phrase_end) => phrase_end <= end,
+            Phrase::Repeated => false,
+            Phrase::NotSought => self.text.get(..end).is_some_and(|text| holds(text, phrase(self.action).needle())),
+        };
+        !before
     }
 
     /// The id right behind the phrase of a connection event, if it has the form of one.
-    pub(super) fn session_id(&self, action: Action) -> Option<Guid> {
-        if !matches!(action, Action::ConnectionOpen | Action::ConnectionClose) {
+    pub(super) fn session_id(&self) -> Option<Guid> {
+        if !matches!(self.action, Action::ConnectionOpen | Action::ConnectionClose) {
             // The phrase of a session event is followed by the user, and a user id may be a GUID.
             return None;
         }
-        let rest = self.behind_phrase?.trim_start_matches([' ', '\t', '\'', '"', ':', '=']);
+        let rest = self.behind_phrase()?.trim_start_matches([' ', '\t', '\'', '"', ':', '=']);
         let guid = Guid::parse(rest.as_bytes().get(..36)?)?;
         let follows = rest.as_bytes().get(36);
         let ends = follows.is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
@@ -74,7 +106,10 @@ impl<'a> Message<'a> {
 
     /// The only address behind the phrase, unless a field before the message holds it: the user may have chosen it.
     pub(super) fn client_address(&self, head: &str) -> Option<IpAddr> {
-        let rest = self.behind_phrase?;
+        if !self.may_be_address() {
+            return None;
+        }
+        let rest = self.behind_phrase()?;
         let is_border = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'\'' | b'"' | b',' | b';' | b'=');
         let tokens = rest.as_bytes().split(is_border).filter(|token| may_be_address(token));
         let mut addresses = tokens.filter_map(|token| {
@@ -91,12 +126,13 @@ impl<'a> Message<'a> {
     /// appends an exception right behind the message. None if a field before the message holds the marker, because then
     /// nobody knows whose it is.
     pub(super) fn user_agent(&self, head: &str, values: Values) -> Option<Cow<'a, str>> {
-        let behind = self.behind_marker?;
-        if user_agent_marker(head).is_some() {
+        let (_, start) = self.marker?;
+        if text::has_t_before(head, b':') && user_agent_marker(head).is_some() {
             return None;
         }
-        let end = memchr2(b'\n', b'\r', behind.as_bytes()).unwrap_or(behind.len());
-        let line = behind.get(..end)?.trim();
+        let behind = self.text.get(start..)?;
+        let end = if values.are_plain { None } else { memchr2(b'\n', b'\r', behind.as_bytes()) };
+        let line = trim(end.map_or(Some(behind), |end| behind.get(..end))?);
         values.present(unquoted(line))
     }
 }
@@ -135,14 +171,26 @@ fn begins_with_exception(text: &str) -> bool {
 /// No type has a longer name. Looking on would cost a second glance at the rest for every quote in it.
 const EXCEPTION_NAME_MAX: usize = 200;
 
+/// Whether the text before a marker holds a phrase. It is so short that a finder takes twice as long.
+fn holds(text: &str, phrase: &[u8]) -> bool {
+    text.as_bytes().windows(phrase.len()).any(|window| window.first() == phrase.first() && window == phrase)
+}
+
 /// Begin and end of the first `UserAgent:`, in any case.
 pub(super) fn user_agent_marker(text: &str) -> Option<(usize, usize)> {
-    const NAME: &[u8] = b"useragent";
     let bytes = text.as_bytes();
-    memchr_iter(b':', bytes).find_map(|colon| {
-        let start = colon.checked_sub(NAME.len())?;
-        bytes.get(start..colon)?.eq_ignore_ascii_case(NAME).then_some((start, colon + 1))
-    })
+    memchr_iter(b':', bytes).find_map(|colon| marker_at(bytes, colon))
+}
+
+/// Begin and end of the `UserAgent:` that this is the end of, if it is a colon and the end of one.
+fn marker_at(bytes: &[u8], colon: usize) -> Option<(usize, usize)> {
+    const MARKER: &[u8] = b"useragent:";
+    let start = (colon + 1).checked_sub(MARKER.len())?;
+    // Almost every colon is ruled out by what stands before it.
+    if !matches!(bytes.get(colon - 1), Some(b't' | b'T')) {
+        return None;
+    }
+    bytes.get(start..=colon)?.eq_ignore_ascii_case(MARKER).then_some((start, colon + 1))
 }
 
 #[cfg(test)]
@@ -155,7 +203,9 @@ mod tests {
 
     #[test]
     fn the_id_is_taken_only_from_its_place() {
-        let id = |message: &str, action| Message::read(message, action).session_id(action).map(|id| id.to_string());
+        let id = |message: &str, action| {
+            Message::read(message, action, Phrase::NotSought).session_id().map(|id| id.to_string())
+        };
         let of = |message: &str| id(message, Action::ConnectionOpen);
         assert_eq!(of(&format!("Proxy connection Opened for session '{ID}' from x")).as_deref(), Some(ID));
         assert_eq!(of(&format!("connection Opened for session: {}", ID.to_uppercase())).as_deref(), Some(ID));
@@ -177,7 +227,7 @@ mod tests {
     fn an_address_counts_if_it_is_the_only_one() {
         let of = |rest: &str| {
             let message = format!("connection Opened for session '{ID}' {rest} UserAgent: '10.9.9.9'");
-            let message = Message::read(&message, Action::ConnectionOpen);
+            let message = Message::read(&message, Action::ConnectionOpen, Phrase::NotSought);
             message.client_address("a 10.1.1.1 b").map(|address| address.to_string())
         };
         assert_eq!(of("from '::ffff:192.168.1.227'").as_deref(), Some("192.168.1.227"));
@@ -193,7 +243,7 @@ mod tests {
     #[test]
     fn the_user_agent_is_the_rest_of_its_line() {
         fn read(message: &str) -> Message<'_> {
-            Message::read(message, Action::ConnectionOpen)
+            Message::read(message, Action::ConnectionOpen, Phrase::NotSought)
         }
         let of = |message: &str| read(message).user_agent("head", VALUES).map(Cow::into_owned);
         assert_eq!(of("x UserAgent: 'Mozilla/5.0 (a; b)'").as_deref(), Some("Mozilla/5.0 (a; b)"));

@@ -10,7 +10,7 @@
 
 use super::fields::{Head, Layout};
 use super::message::{self, Message};
-use super::text::trim;
+use super::text::{trim, trim_slashes};
 use super::value::Values;
 use super::{Event, Format, RejectReason, SessionId, action, context, split_once};
 
@@ -21,7 +21,7 @@ const TYPES: [&str; 4] = ["qseow-proxy-session", "qseow-proxy-connection", "prox
 /// Reads a datagram of one of the three generations.
 pub(super) fn decode(datagram: &str) -> Result<Event<'_>, RejectReason> {
     let (kind, rest) = split_once(datagram, LAYOUT.separator).unwrap_or((datagram, ""));
-    let kind = trim(kind).trim_matches('/');
+    let kind = trim_slashes(trim(kind));
     if !TYPES.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
         return decode_oldest(datagram);
     }
@@ -33,12 +33,12 @@ pub(super) fn decode(datagram: &str) -> Result<Event<'_>, RejectReason> {
     let reading = head.read(message::phrase(action))?;
     let user = values.user(head.field(2)?, reading.user)?;
     let context = context::read(reading.between, LAYOUT.separator, values);
-    let message = Message::read(reading.message, action);
+    let message = Message::read(reading.message, action, reading.phrase);
     Ok(Event {
         format: Format::Stock,
         action,
         node,
-        session_id: message.session_id(action).map(SessionId::Guid),
+        session_id: message.session_id().map(SessionId::Guid),
         sequence: None,
         time: None,
         failure: None,

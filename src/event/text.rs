@@ -18,6 +18,7 @@ pub const fn is_forbidden(character: char) -> bool {
 }
 
 /// The text without white space around it.
+#[inline]
 pub(super) fn trim(text: &str) -> &str {
     // Almost every text has none, and looking for characters of any script takes longer than anything else we do to it.
     match text.as_bytes() {
@@ -27,13 +28,23 @@ pub(super) fn trim(text: &str) -> &str {
     }
 }
 
+/// The text without slashes around it.
+pub(super) fn trim_slashes(text: &str) -> &str {
+    let mut text = text;
+    while let Some(rest) = text.strip_prefix('/') {
+        text = rest;
+    }
+    while let Some(rest) = text.strip_suffix('/') {
+        text = rest;
+    }
+    text
+}
+
 /// The text without forbidden characters and without white space around it. Borrows where nothing is to be removed.
 #[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
     let text = trim(text);
-    // Without an early end the compiler looks at many bytes at a time; almost every text is plain.
-    let is_plain = text.bytes().fold(true, |plain, byte| plain & is_harmless(byte));
-    if is_plain || !text.chars().any(is_forbidden) {
+    if is_plain(text) || !text.chars().any(is_forbidden) {
         return Cow::Borrowed(text);
     }
     let kept: String = text.chars().filter(|&character| !is_forbidden(character)).collect();
@@ -58,14 +69,33 @@ pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
 
 const ELLIPSIS: &str = "…";
 
+/// Whether a text holds nothing but harmless bytes.
+pub(super) fn is_plain(text: &str) -> bool {
+    // Without an early end the compiler looks at many bytes at a time; almost every text is plain. Harmless is a range, so
+    // that the largest distance to its beginning tells of all bytes.
+    text.bytes().fold(0, |largest: u8, byte| largest.max(above_space(byte))) <= above_space(b'~')
+}
+
 /// Whether a text holds nothing but harmless bytes and this one.
 pub(super) fn is_harmless_but_for(text: &str, other: u8) -> bool {
     text.bytes().fold(true, |plain, byte| plain & (is_harmless(byte) | (byte == other)))
 }
 
+const fn above_space(byte: u8) -> u8 {
+    byte.wrapping_sub(b' ')
+}
+
 /// Whether a byte is a whole character that is not forbidden.
 pub(super) const fn is_harmless(byte: u8) -> bool {
     matches!(byte, 0x20..=0x7e)
+}
+
+/// Whether a `t` in either case stands before this byte anywhere: rules out most texts without a search for a word that
+/// ends like this.
+pub(super) fn has_t_before(text: &str, byte: u8) -> bool {
+    let bytes = text.as_bytes();
+    let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
+    pairs.fold(u8::MAX, |least, (one, next)| least.min(((one | 0x20) ^ b't') | (next ^ byte))) == 0
 }
 
 #[cfg(test)]

@@ -15,15 +15,15 @@ pub(super) struct Values {
 
 impl Values {
     /// A value, cleaned, unless it is one of the ways of writing none.
+    #[inline]
     pub(super) fn present(self, field: &str) -> Option<Cow<'_, str>> {
         let field = trim(field);
         if is_absent(field) {
-            return None;
-        }
-        match self.clean(field) {
-            Cow::Borrowed(value) => Some(Cow::Borrowed(value)),
-            // What is left of it may be one of those ways.
-            Cow::Owned(value) => (!is_absent(&value)).then_some(Cow::Owned(value)),
+            None
+        } else if self.are_plain {
+            Some(Cow::Borrowed(field))
+        } else {
+            present_when_cleaned(field)
         }
     }
 
@@ -41,7 +41,17 @@ impl Values {
     }
 }
 
+#[cold]
+fn present_when_cleaned(field: &str) -> Option<Cow<'_, str>> {
+    match text::clean(field) {
+        Cow::Borrowed(value) => Some(Cow::Borrowed(value)),
+        // What is left of it may be one of the ways of writing none.
+        Cow::Owned(value) => (!is_absent(&value)).then_some(Cow::Owned(value)),
+    }
+}
+
 /// Whether a field, trimmed, says that there is nothing: empty, log4net's `(null)`, or Qlik's `Not available`.
+#[inline]
 pub(super) fn is_absent(field: &str) -> bool {
     match field.as_bytes() {
         [] => true,
