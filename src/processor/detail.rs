@@ -4,7 +4,7 @@
 //! connections hold them by reference count.
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use crate::event::{Event, Guid, text};
 
 use super::filter::Handling;
 use super::generations::Generations;
+use super::hashing::Seeded;
 use super::ids::Ids;
 
 /// The user agent as it may be sent.
@@ -77,7 +78,7 @@ impl Target {
 /// Everything that is kept once.
 #[derive(Debug)]
 pub(super) struct Details {
-    hasher: RandomState,
+    hasher: Seeded,
     browsers: Generations<Browser>,
     targets: Generations<Target>,
     length_max: usize,
@@ -87,7 +88,7 @@ impl Details {
     /// Keeps texts up to `length_max` bytes.
     pub(super) fn new(length_max: usize) -> Self {
         Self {
-            hasher: RandomState::new(),
+            hasher: Seeded::default(),
             browsers: Generations::default(),
             targets: Generations::default(),
             length_max,

@@ -4,12 +4,13 @@
 //! be sent, and in the modes `hash` and `drop` the only thing that tells two users apart is a keyed hash.
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use crate::event::{User, caseless, text};
 
 use super::generations::Generations;
+use super::hashing::Seeded;
 use super::ids::{Ids, UserKey, hex};
 
 /// Users to leave out: both patterns have to match, without case, `*` for any text and `?` for any one character.
@@ -122,7 +123,7 @@ pub struct Identity {
 pub struct Identities {
     /// The longest `user_id`, in bytes.
     length_max: usize,
-    hasher: RandomState,
+    hasher: Seeded,
     known: Generations<Identity>,
 }
 
@@ -130,7 +131,7 @@ impl Identities {
     /// None yet. A `DIR\user` that is longer than `length_max` bytes is cut.
     #[must_use]
     pub fn new(length_max: usize) -> Self {
-        Self { length_max, hasher: RandomState::new(), known: Generations::default() }
+        Self { length_max, hasher: Seeded::default(), known: Generations::default() }
     }
 
     /// The identity of a user, as far as `handling` allows.

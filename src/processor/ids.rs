@@ -186,11 +186,21 @@ impl Ids {
 /// Lower-case hexadecimal digits.
 #[must_use]
 pub(super) fn hex(bytes: &[u8]) -> Box<str> {
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 0xf])
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
+    bytes.iter().flat_map(|&byte| hex_digits_of(byte)).map(char::from).collect()
+}
+
+/// The same of an id, without a place of its own on the heap.
+pub(super) fn hex_digits(id: [u8; 16]) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(id) {
+        *pair = hex_digits_of(byte);
+    }
+    digits
+}
+
+fn hex_digits_of(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [byte >> 4, byte & 0xf].map(|digit| DIGITS[usize::from(digit)])
 }
 
 fn plain(parts: &[&[u8]]) -> SpanId {

@@ -126,8 +126,7 @@ impl Mapping {
     /// A gap in a node's sequence: events were lost between the node and us.
     pub(super) fn gap(&mut self, now: Now, node: &Node, first: u32, last: u32, count: u64, output: &mut impl Output) {
         self.body.clear();
-        // Writing to a string cannot fail.
-        let _ = body::gap(&mut self.body, &node.name, first, last, count);
+        body::gap(&mut self.body, &node.name, first, last, count);
         let attributes = [
             Attribute { key: GAP_FIRST, value: Value::Int(first.into()) },
             Attribute { key: GAP_LAST, value: Value::Int(last.into()) },
@@ -149,7 +148,7 @@ impl Mapping {
     fn event(&mut self, cause: Cause<'_>, placement: Placement<'_>, output: &mut impl Output) {
         let occurrence = cause.occurrence;
         self.body.clear();
-        let _ = body::event(&mut self.body, occurrence, placement);
+        body::event(&mut self.body, occurrence, placement);
         let session_id = SessionIdText::of(occurrence, placement);
         let texts = Texts::new(occurrence.target, occurrence.client);
         let mut attributes = Attributes::new();
@@ -195,7 +194,7 @@ impl Mapping {
             return;
         }
         self.body.clear();
-        let _ = body::inferred_end(&mut self.body, session, reason, end);
+        body::inferred_end(&mut self.body, session, reason, end);
         let session_id = SessionIdText::of_session(session);
         let end_time = rfc3339(end);
         let mut attributes = Attributes::new();
@@ -223,7 +222,7 @@ impl Mapping {
             }
         }
         self.body.clear();
-        let _ = body::heartbeat(&mut self.body, session, now.wall, &apps);
+        body::heartbeat(&mut self.body, session, now.wall, &apps);
         let session_id = SessionIdText::of_session(session);
         let texts = Texts::of_session(session);
         let mut attributes = Attributes::new();

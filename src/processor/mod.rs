@@ -22,6 +22,7 @@ mod body;
 pub mod detail;
 pub mod filter;
 mod generations;
+mod hashing;
 pub mod ids;
 mod mapping;
 pub mod node;

@@ -1,12 +1,12 @@
 //! The proxy nodes that we have heard of, each with the order of its events.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::event::{caseless, text};
 use crate::signal::Resource;
 use crate::time::{RunningTime, Timestamp};
 
+use super::hashing::HashMap;
 use super::mapping;
 use super::sequence::Sequencer;
 
@@ -46,7 +46,7 @@ impl Nodes {
     /// No nodes yet. `resource` is added to what is known of each.
     pub(super) fn new(nodes_max: usize, length_max: usize, resource: Vec<(String, String)>) -> Self {
         let nodes_max = nodes_max.min(usize::from(u16::MAX));
-        Self { by_key: HashMap::new(), nodes: Vec::new(), nodes_max, length_max, resource }
+        Self { by_key: HashMap::default(), nodes: Vec::new(), nodes_max, length_max, resource }
     }
 
     /// The node with this name, new if need be; `None` when there are too many.

@@ -4,7 +4,7 @@ use crate::event::GuidText;
 use crate::time::Timestamp;
 
 use super::detail::{Client, Target};
-use super::ids::SessionKey;
+use super::ids::{SessionKey, hex_digits};
 use super::session::{Occurrence, Placement, Session};
 
 /// RFC 3339 in UTC.
@@ -15,16 +15,16 @@ pub(super) fn rfc3339(time: Timestamp) -> String {
 /// What `session.id` shows.
 pub(super) enum SessionIdText {
     Guid(GuidText),
-    Hash(String),
+    Hash([u8; 32]),
 }
 
 impl SessionIdText {
     pub(super) fn of_session(session: &Session) -> Self {
-        session.id.map_or_else(|| Self::Hash(session.trace_id.to_string()), Self::of_key)
+        session.id.map_or_else(|| Self::Hash(hex_digits(session.trace_id.0)), Self::of_key)
     }
 
     fn of_key(key: SessionKey) -> Self {
-        key.guid().map_or_else(|| Self::Hash(key.trace_id().to_string()), |guid| Self::Guid(guid.to_text()))
+        key.guid().map_or_else(|| Self::Hash(hex_digits(key.trace_id().0)), |guid| Self::Guid(guid.to_text()))
     }
 
     pub(super) fn of(occurrence: &Occurrence<'_>, placement: Placement<'_>) -> Option<Self> {
@@ -42,7 +42,8 @@ impl SessionIdText {
     pub(super) fn as_str(&self) -> &str {
         match self {
             Self::Guid(text) => text.as_str(),
-            Self::Hash(text) => text,
+            // Every byte is a digit, so the fallback is never taken.
+            Self::Hash(text) => std::str::from_utf8(text).unwrap_or_default(),
         }
     }
 }

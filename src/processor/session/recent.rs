@@ -1,7 +1,8 @@
 //! Tells apart what would get the same id: a number for each thing that is opened, by what it has in common with others.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use crate::processor::hashing::HashMap;
 
 /// How many things a generation remembers. Only what happens at one moment can have everything in common, so a storm of
 /// twice as many different things between two of them would be needed to miss a repetition.
@@ -17,7 +18,7 @@ pub(super) struct Ordinals<T> {
 
 impl<T> Default for Ordinals<T> {
     fn default() -> Self {
-        Self { young: HashMap::new(), old: HashMap::new() }
+        Self { young: HashMap::default(), old: HashMap::default() }
     }
 }
 

@@ -5,11 +5,12 @@
 //! first. One ordered set holds each session's earliest deadline; a deadline that has moved later in the meantime is
 //! found out when it comes up, so that an event costs no change in the set.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use slab::Slab;
 
+use crate::processor::hashing::HashMap;
 use crate::processor::ids::{SessionKey, UserKey};
 use crate::signal::{SpanId, TraceId};
 use crate::time::{RunningTime, Timestamp};
