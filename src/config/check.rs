@@ -164,6 +164,10 @@ impl Check<'_, '_> {
 
     /// The items of a list with their paths; the struck ones are not among the values.
     fn items<'a, T>(&self, list: &KeyPath, values: &'a [T]) -> Vec<(KeyPath, &'a T)> {
+        if self.document.root.is_struck_at(list) {
+            // The values are the defaults then: none of them is written, and no index would ever be found.
+            return Vec::new();
+        }
         let indexes = (0..).filter(|&index| !self.document.root.is_struck_at(&list.index(index)));
         values.iter().zip(indexes).map(|(value, index)| (list.index(index), value)).collect()
     }
