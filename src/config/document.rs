@@ -8,6 +8,9 @@ use super::yaml::{self, SyntaxFault};
 /// More are not shown: who has a hundred faults has the wrong file.
 const FAULTS_MAX: usize = 100;
 
+/// As much as is shown of a line, in characters. Nobody reads a longer one, and a hundred of them take their time.
+const COLUMN_MAX: usize = 400;
+
 /// The document that is being read.
 #[derive(Debug)]
 pub(super) struct Document<'text> {
@@ -113,6 +116,9 @@ impl<'text> Document<'text> {
         let line = self.lines.get(place.line.checked_sub(1)?)?;
         let mut text = String::new();
         for (index, character) in line.chars().enumerate().take(place.column - 1) {
+            if index >= COLUMN_MAX {
+                return None;
+            }
             let is_indentation = character.is_whitespace() && text.trim_start().is_empty();
             if !is_indentation && tokens.is_hidden(Place { line: place.line, column: index + 1 }) {
                 return None;
@@ -125,6 +131,9 @@ impl<'text> Document<'text> {
             Some(Token { shown: true, text: token, .. }) => text.push_str(written_length(&rest, token)),
             Some(Token { key: true, text: token, .. }) => text.push_str(&printable_key(token)),
             _ => text.push('…'),
+        }
+        if let Some((end, _)) = text.char_indices().nth(COLUMN_MAX + 1) {
+            text.truncate(end);
         }
         Some(Excerpt { span: start..text.len(), text })
     }

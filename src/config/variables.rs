@@ -3,6 +3,8 @@
 //! Variables are put into a value after the YAML was read, so that none can change the structure of the document, and no
 //! secret is in a text that is shown.
 
+use std::cell::Cell;
+
 use opentelemetry_otlp::{
     OTEL_EXPORTER_OTLP_COMPRESSION, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_TIMEOUT,
 };
@@ -23,13 +25,27 @@ struct Found {
 /// Puts the environment into every value of the document.
 pub(super) fn expand(document: &mut Document<'_>, env: &impl Fn(&str) -> Option<String>) {
     let mut found = Vec::new();
-    expand_node(&mut document.root, &KeyPath::ROOT, env, &mut found);
+    expand_node(&mut document.root, &KeyPath::ROOT, &Environment { env, room: Cell::new(ROOM) }, &mut found);
     for fault in found {
         document.add(&fault.path, fault.place, fault.message, fault.suggestion);
     }
 }
 
-fn expand_node(node: &mut Node, path: &KeyPath, env: &impl Fn(&str) -> Option<String>, found: &mut Vec<Found>) {
+/// How many bytes the variables of a document may put into it, all together: the same one may stand there very often.
+const ROOM: usize = 1 << 20;
+
+/// Where the values of variables are from, and how much room is left for them.
+struct Environment<'a, E> {
+    env: &'a E,
+    room: Cell<usize>,
+}
+
+fn expand_node<E: Fn(&str) -> Option<String>>(
+    node: &mut Node,
+    path: &KeyPath,
+    env: &Environment<'_, E>,
+    found: &mut Vec<Found>,
+) {
     match &mut node.value {
         Value::List(items) => {
             for (index, item) in items.iter_mut().enumerate() {
@@ -63,7 +79,7 @@ type Expanded = (String, Vec<String>);
 type Refused = (String, Option<String>);
 
 /// Replaces `${env:NAME}` and `${env:NAME:-default}`; `$$` is one dollar sign, and one before anything else stays.
-fn expand_text(text: &str, env: &impl Fn(&str) -> Option<String>) -> Result<Expanded, Refused> {
+fn expand_text<E: Fn(&str) -> Option<String>>(text: &str, env: &Environment<'_, E>) -> Result<Expanded, Refused> {
     let mut value = String::new();
     let mut variables = Vec::new();
     let mut rest = text;
@@ -79,7 +95,11 @@ fn expand_text(text: &str, env: &impl Fn(&str) -> Option<String>) -> Result<Expa
                     Some("write `$$` for a dollar sign".to_owned()),
                 ));
             };
-            let (name, content) = resolve(reference, env)?;
+            let (name, content) = resolve(reference, env.env)?;
+            let Some(room) = env.room.get().checked_sub(content.len()) else {
+                return Err(("the variables of the file hold more than 1MiB all together".to_owned(), None));
+            };
+            env.room.set(room);
             value.push_str(&content);
             variables.push(name);
             after
@@ -279,6 +299,7 @@ mod tests {
             ("a$b $$ $", "a$b $ $"),
             ("${env:YAML}", "a: b\n- c"),
         ] {
+            let env = Environment { env: &env, room: Cell::new(ROOM) };
             assert_eq!(expand_text(text, &env).map(|(value, _)| value), Ok(expected.to_owned()), "{text}");
         }
     }
@@ -295,6 +316,7 @@ mod tests {
             "${env:HOST",
             "${env:A:-${env:B}}",
         ] {
+            let env = Environment { env: &env, room: Cell::new(ROOM) };
             assert!(expand_text(text, &env).is_err(), "{text}");
         }
     }

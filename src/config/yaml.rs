@@ -27,10 +27,19 @@ const OPEN_BRACKETS_MAX: usize = 200;
 /// How many characters may be ones that begin a value; comments have some, too.
 const INDICATORS_MAX: usize = 100_000;
 
+/// How many directives (`%YAML`, `%TAG`) there may be: the parser compares each with all before it.
+const DIRECTIVES_MAX: usize = 16;
+
+/// How many bytes the values and keys of a document may have once its aliases are resolved: an alias is short, whatever it
+/// stands for. Without aliases no file gets there, as an escape such as `\L` is shorter than its character by one byte at
+/// most.
+const TEXT_MAX: usize = 2 << 20;
+
 /// The text of an error that means: this value was read, and here is where it stands.
 const CAUGHT: &str = "caught";
 
 const TOO_MANY: &str = "more values than a configuration has";
+const TOO_LONG: &str = "more text than a configuration has";
 const TAGGED: &str = "a tag";
 const NESTED: &str = "values are nested too deeply";
 
@@ -55,8 +64,10 @@ impl SyntaxFault {
 /// Reads one document. An empty text is a document of nothing.
 pub(super) fn read(text: &str) -> Result<Node, SyntaxFault> {
     refuse_controls_and_excess(text)?;
-    let nodes = Cell::new(0);
-    Seed { nodes: &nodes }.deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| explain(&error, text))
+    let (nodes, room) = (Cell::new(0), Cell::new(TEXT_MAX));
+    Seed { nodes: &nodes, room: &room }
+        .deserialize(serde_yaml::Deserializer::from_str(text))
+        .map_err(|error| explain(&error, text))
 }
 
 /// The lines of a text, broken where the parser breaks them.
@@ -80,9 +91,15 @@ fn is_break(character: char) -> bool {
 fn refuse_controls_and_excess(text: &str) -> Result<(), SyntaxFault> {
     let mut open_brackets: usize = 0;
     let mut indicators = 0;
+    let mut directives = 0;
     for (index, line) in lines(text).iter().enumerate() {
         let mut characters = line.chars().peekable();
         let mut column = 0;
+        directives += usize::from(line.starts_with('%'));
+        if directives > DIRECTIVES_MAX {
+            let place = Some(Place { line: index + 1, column: 1 });
+            return Err(SyntaxFault::new(place, format!("more than {DIRECTIVES_MAX} lines begin with `%`"), None));
+        }
         while let Some(character) = characters.next() {
             column += 1;
             let place = Some(Place { line: index + 1, column });
@@ -119,6 +136,9 @@ fn explain(error: &serde_yaml::Error, text: &str) -> SyntaxFault {
     let words = error.to_string();
     if words.contains(TOO_MANY) || words.contains("repetition limit exceeded") {
         return SyntaxFault::too_many();
+    }
+    if words.contains(TOO_LONG) {
+        return SyntaxFault::new(place, "aliases (`*name`) that together stand for more than 2MiB of text", None);
     }
     if words.contains("recursion limit exceeded") {
         return SyntaxFault::new(place, NESTED, None);
@@ -158,6 +178,16 @@ fn place_in(error: &impl fmt::Display) -> Option<Place> {
 #[derive(Clone, Copy)]
 struct Seed<'a> {
     nodes: &'a Cell<usize>,
+    /// How many bytes of text there may still be.
+    room: &'a Cell<usize>,
+}
+
+impl Seed<'_> {
+    fn take_text<E: serde::de::Error>(self, text: &str) -> Result<String, E> {
+        let room = self.room.get().checked_sub(text.len()).ok_or_else(|| E::custom(TOO_LONG))?;
+        self.room.set(room);
+        Ok(text.to_owned())
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
@@ -180,14 +210,14 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
 }
 
 /// Reads one key.
-struct KeySeed;
+struct KeySeed<'a>(Seed<'a>);
 
-impl<'de> DeserializeSeed<'de> for KeySeed {
+impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
     type Value = (String, Option<Place>);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         let caught = RefCell::new(None);
-        match deserializer.deserialize_str(CatchKey { caught: &caught }) {
+        match deserializer.deserialize_str(CatchKey { caught: &caught, seed: self.0 }) {
             Ok(never) => match never {},
             Err(error) => match caught.take() {
                 Some(key) => Ok((key, place_in(&error))),
@@ -242,7 +272,7 @@ impl<'de> Visitor<'de> for Catch<'_> {
     }
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
-        self.keep(Value::Text(value.to_owned()))
+        self.keep(Value::Text(self.seed.take_text(value)?))
     }
 
     fn visit_unit<E: serde::de::Error>(self) -> Result<Value, E> {
@@ -263,7 +293,7 @@ impl<'de> Visitor<'de> for Catch<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut entries = Vec::new();
-        while let Some((key, key_place)) = access.next_key_seed(KeySeed)? {
+        while let Some((key, key_place)) = access.next_key_seed(KeySeed(self.seed))? {
             entries.push(Entry { key, key_place, node: access.next_value_seed(self.seed)? });
         }
         Ok(Value::Map(entries))
@@ -277,6 +307,7 @@ impl<'de> Visitor<'de> for Catch<'_> {
 /// Keeps the text of a key and fails.
 struct CatchKey<'a> {
     caught: &'a RefCell<Option<String>>,
+    seed: Seed<'a>,
 }
 
 impl Visitor<'_> for CatchKey<'_> {
@@ -287,7 +318,7 @@ impl Visitor<'_> for CatchKey<'_> {
     }
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Self::Value, E> {
-        self.caught.replace(Some(value.to_owned()));
+        self.caught.replace(Some(self.seed.take_text(value)?));
         Err(E::custom(CAUGHT))
     }
 }

@@ -1,5 +1,7 @@
 //! The checks of the `exporter` section.
 
+use std::collections::HashSet;
+
 use http::{HeaderName, HeaderValue, Uri};
 use secrecy::SecretString;
 
@@ -94,12 +96,13 @@ impl Check<'_, '_> {
 
     fn headers(&mut self, spec: &Exporter) -> Vec<(String, SecretString)> {
         let mut headers: Vec<(String, SecretString)> = Vec::new();
+        let mut names = HashSet::new();
         for (name, value) in &spec.headers {
             let path = KeyPath::of("exporter.headers").key(name);
             let lower = name.to_ascii_lowercase();
             self.header_name(&path, &lower);
             self.header_value(&path, value);
-            if spec.headers.keys().take_while(|other| *other != name).any(|other| other.eq_ignore_ascii_case(name)) {
+            if !names.insert(lower.clone()) {
                 self.document.refuse_key(&path, "the header is there already; upper or lower case makes no difference");
             }
             if !value.expose().is_empty() {
