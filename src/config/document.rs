@@ -1,5 +1,7 @@
 //! A document and the faults found in it so far.
 
+use std::collections::HashMap;
+
 use super::fault::{Excerpt, Fault, Faults, Place};
 use super::key_path::{KeyPath, is_printable_key, printable_key};
 use super::node::{Node, Origin, Value, has_user_information};
@@ -32,13 +34,14 @@ impl<'text> Document<'text> {
         if matches!(root.value, Value::Null) {
             root.value = Value::Map(Vec::new());
         }
-        let mut document =
-            Self { root, name: name.to_owned(), lines: yaml::lines(text), faults: Vec::new(), warnings: Vec::new() };
-        let mut repeated = Vec::new();
-        strike_repeated(&document.root, &KeyPath::ROOT, &mut repeated);
-        for (path, place, first) in repeated {
-            let first = first.map(|first| format!("; it is in line {} already", first.line)).unwrap_or_default();
-            document.add(&path, place, format!("the key is given twice{first}"), None);
+        let lines = yaml::lines(text);
+        mark_bare(&mut root, &lines);
+        mark_shared(&root);
+        let mut document = Self { root, name: name.to_owned(), lines, faults: Vec::new(), warnings: Vec::new() };
+        let mut slips = Vec::new();
+        strike_slips(&document.root, &KeyPath::ROOT, &mut slips);
+        for slip in slips {
+            document.add(&slip.path, slip.place, slip.message, slip.suggestion);
         }
         Ok(document)
     }
@@ -139,31 +142,100 @@ impl<'text> Document<'text> {
     }
 }
 
-/// Finds every key that its section has already, and goes on as if the later one was not written.
-fn strike_repeated(node: &Node, path: &KeyPath, found: &mut Vec<(KeyPath, Option<Place>, Option<Place>)>) {
+/// A key that is one by mistake.
+struct Slip {
+    path: KeyPath,
+    place: Option<Place>,
+    message: String,
+    suggestion: Option<String>,
+}
+
+/// Finds every key that its section has already or that has no colon, and goes on as if it was not written.
+fn strike_slips(node: &Node, path: &KeyPath, slips: &mut Vec<Slip>) {
     match &node.value {
         Value::List(items) => {
             for (index, item) in items.iter().enumerate() {
-                strike_repeated(item, &path.index(index), found);
+                strike_slips(item, &path.index(index), slips);
             }
         }
         Value::Map(entries) => {
-            let mut seen = std::collections::HashMap::new();
+            let mut seen = HashMap::new();
             for entry in entries {
+                if entry.is_bare {
+                    entry.node.set_struck();
+                    let suggestion = Some("a value that holds a comma stands in quotes".to_owned());
+                    let message = "a key without a colon and a value".to_owned();
+                    // Said without the key, which may be the rest of a secret.
+                    slips.push(Slip { path: path.clone(), place: entry.key_place, message, suggestion });
+                    continue;
+                }
                 let path = path.key(&entry.key);
-                match seen.get(entry.key.as_str()) {
+                match seen.insert(entry.key.as_str(), entry.key_place) {
                     Some(first) => {
                         entry.node.set_struck();
-                        found.push((path, entry.key_place, *first));
+                        seen.insert(entry.key.as_str(), first);
+                        let first = first.map(|first| format!("; it is in line {} already", first.line));
+                        let message = format!("the key is given twice{}", first.unwrap_or_default());
+                        slips.push(Slip { path, place: entry.key_place, message, suggestion: None });
                     }
-                    None => {
-                        seen.insert(entry.key.as_str(), entry.key_place);
-                        strike_repeated(&entry.node, &path, found);
-                    }
+                    None => strike_slips(&entry.node, &path, slips),
                 }
             }
         }
         _ => {}
+    }
+}
+
+/// Finds the keys without a colon. YAML tells no difference between `{ key }` and `{ key: }`, so the text does.
+fn mark_bare(node: &mut Node, lines: &[&str]) {
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(|item| mark_bare(item, lines)),
+        Value::Map(entries) => {
+            for entry in entries {
+                let is_nothing = matches!(entry.node.value, Value::Null);
+                entry.is_bare = is_nothing && entry.key_place.is_some_and(|place| !has_colon(lines, place, &entry.key));
+                mark_bare(&mut entry.node, lines);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether a colon follows the key at `place`.
+fn has_colon(lines: &[&str], place: Place, key: &str) -> bool {
+    // A line without an end would be searched for each of its keys.
+    if place.column > 10 * COLUMN_MAX {
+        return false;
+    }
+    let line = lines.get(place.line.wrapping_sub(1)).copied().unwrap_or_default();
+    let at = line.char_indices().nth(place.column.wrapping_sub(1)).map_or(line.len(), |(at, _)| at);
+    let rest = line.get(at..).unwrap_or_default();
+    let after = match rest.chars().next() {
+        Some(quote @ ('"' | '\'')) => rest.get(1..).and_then(|rest| rest.split_once(quote)).map(|(_, after)| after),
+        _ => rest.strip_prefix(key),
+    };
+    after.is_some_and(|after| after.trim_start().starts_with(':'))
+}
+
+/// Finds the values that an alias brings to several keys: they have one place.
+fn mark_shared(root: &Node) {
+    let mut values = HashMap::new();
+    visit_values(root, &mut |node| {
+        if let Some(place) = node.place
+            && let Some(first) = values.insert(place, node)
+        {
+            first.set_shared();
+            node.set_shared();
+        }
+    });
+}
+
+fn visit_values<'a>(node: &'a Node, visit: &mut impl FnMut(&'a Node)) {
+    match &node.value {
+        Value::List(items) => items.iter().for_each(|item| visit_values(item, visit)),
+        Value::Map(entries) => entries.iter().for_each(|entry| visit_values(&entry.node, visit)),
+        Value::Null => {}
+        _ => visit(node),
     }
 }
 
@@ -224,7 +296,8 @@ fn collect(node: &Node, tokens: &mut Vec<Token>) {
             for entry in entries {
                 if let Some(place) = entry.key_place {
                     let shown = is_printable_key(&entry.key);
-                    tokens.push(Token { place, shown, key: true, text: entry.key.clone() });
+                    let shown = shown && !entry.is_bare;
+                    tokens.push(Token { place, shown, key: !entry.is_bare, text: entry.key.clone() });
                 }
                 collect(&entry.node, tokens);
             }

@@ -16,6 +16,8 @@ pub(super) struct Node {
     struck: Cell<bool>,
     /// It was read as something that is no secret, so that it may be shown.
     shown: Cell<bool>,
+    /// An alias brings it to several keys, one of which may be that of a secret.
+    shared: Cell<bool>,
 }
 
 /// What YAML says a value is. Numbers keep their text: only the key knows which range is right.
@@ -34,6 +36,8 @@ pub(super) enum Value {
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) key_place: Option<Place>,
+    /// It stands without a colon, as `b` does in `{ a: x, b }`: hardly a key, but what follows a comma in a value.
+    pub(super) is_bare: bool,
     pub(super) node: Node,
 }
 
@@ -50,7 +54,14 @@ pub(super) enum Origin {
 
 impl Node {
     pub(super) fn new(value: Value, place: Option<Place>) -> Self {
-        Self { value, place, origin: Origin::File, struck: Cell::new(false), shown: Cell::new(false) }
+        Self {
+            value,
+            place,
+            origin: Origin::File,
+            struck: Cell::new(false),
+            shown: Cell::new(false),
+            shared: Cell::new(false),
+        }
     }
 
     /// A value that an environment variable gave.
@@ -136,7 +147,7 @@ impl Node {
     }
 
     pub(super) fn is_shown(&self) -> bool {
-        self.shown.get()
+        self.shown.get() && !self.shared.get()
     }
 
     /// Says that this value is no secret.
@@ -144,9 +155,14 @@ impl Node {
         self.shown.set(true);
     }
 
-    /// Whether the value is in the file as it stands, so that a suggestion may repeat it.
+    /// Says that this value stands at several keys.
+    pub(super) fn set_shared(&self) {
+        self.shared.set(true);
+    }
+
+    /// Whether the value is in the file as it stands and no secret, so that a suggestion may repeat it.
     pub(super) fn is_written(&self) -> bool {
-        matches!(self.origin, Origin::File)
+        matches!(self.origin, Origin::File) && self.is_shown()
     }
 
     /// What a sentence about this value begins with; never a secret, nor what an environment variable holds.

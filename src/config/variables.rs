@@ -115,14 +115,9 @@ fn expand_text<E: Fn(&str) -> Option<String>>(text: &str, env: &Environment<'_, 
 /// The name and the value of what stands between the braces.
 fn resolve(reference: &str, env: &impl Fn(&str) -> Option<String>) -> Result<(String, String), Refused> {
     let Some(inside) = reference.strip_prefix("env:") else {
-        if is_variable_name(reference) {
-            return Err((
-                format!("`${{{reference}}}` is not understood"),
-                Some(format!("write `${{env:{reference}}}`")),
-            ));
-        }
+        // Said without what stands there: in a secret it may be a part of it.
         let suggestion = "write `${env:NAME}` or `${env:NAME:-default}`, and `$$` for a dollar sign";
-        return Err(("what stands in `${…}` is not understood".to_owned(), Some(suggestion.to_owned())));
+        return Err(("what stands in `${…}` does not begin with `env:`".to_owned(), Some(suggestion.to_owned())));
     };
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
@@ -200,11 +195,11 @@ fn put(node: &mut Node, path: &[&str], value: Node) {
         (Some(entry), false) => put(&mut entry.node, below, value),
         (Some(entry), true) if matches!(entry.node.value, Value::Null) => entry.node = value,
         (Some(_), true) => {}
-        (None, true) => entries.push(Entry { key: (*key).to_owned(), key_place: None, node: value }),
+        (None, true) => entries.push(Entry { key: (*key).to_owned(), key_place: None, is_bare: false, node: value }),
         (None, false) => {
             let mut node = Node::new(Value::Null, None);
             put(&mut node, below, value);
-            entries.push(Entry { key: (*key).to_owned(), key_place: None, node });
+            entries.push(Entry { key: (*key).to_owned(), key_place: None, is_bare: false, node });
         }
     }
 }

@@ -294,7 +294,7 @@ impl<'de> Visitor<'de> for Catch<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut entries = Vec::new();
         while let Some((key, key_place)) = access.next_key_seed(KeySeed(self.seed))? {
-            entries.push(Entry { key, key_place, node: access.next_value_seed(self.seed)? });
+            entries.push(Entry { key, key_place, is_bare: false, node: access.next_value_seed(self.seed)? });
         }
         Ok(Value::Map(entries))
     }
