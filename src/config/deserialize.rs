@@ -39,6 +39,10 @@ fn report(document: &mut Document<'_>, path: &KeyPath, problem: Problem) {
     match problem {
         Problem::UnknownKey(known) => {
             let Some(Segment::Key(key)) = path.segments().last() else { return };
+            if key == "<<" {
+                document.refuse_key(path, "merge keys are not understood; the keys have to stand here themselves");
+                return;
+            }
             let message = format!("there is no key `{}` here", printable_key(key));
             let suggestion = suggestion::for_name(key, known);
             document.add(path, document.root.place_of_key(path), message, Some(suggestion));

@@ -144,22 +144,71 @@ fn explain(error: &serde_yaml::Error, text: &str) -> SyntaxFault {
         return SyntaxFault::new(place, NESTED, None);
     }
     if words.contains("more than one document") {
-        return SyntaxFault::new(
-            None,
-            "more than one document; `---` in the middle of a file begins another one",
-            None,
-        );
+        let message = "more than one document; `---` in the middle of a file begins another one";
+        return SyntaxFault::new(second_document(text), message, None);
     }
     let is_tagged = words.ends_with(TAGGED) || words.contains(&format!("{TAGGED} at "));
     if is_tagged || words.contains("invalid value: ") || words.contains("invalid type: ") {
         return SyntaxFault::new(place, "neither tags (`!name`) nor lists and sections as keys are understood", None);
     }
+    broken(&words, place, text)
+}
+
+/// What the parser says of a text that is no YAML. Its words are all its own.
+fn broken(words: &str, place: Option<Place>, text: &str) -> SyntaxFault {
     let problem = words.split(" at line ").next().unwrap_or_default();
     let problem = problem.split(" at position ").next().unwrap_or_default();
+    let began = began(words);
+    if let Some(("scanning a quoted scalar", began)) = began
+        && (problem.contains("end of stream") || problem.contains("document indicator"))
+    {
+        return SyntaxFault::new(Some(began), "this is no YAML: the quotes that begin here do not end", None);
+    }
     let line = place.and_then(|place| lines(text).get(place.line.wrapping_sub(1)).copied()).unwrap_or_default();
     let is_indented_by_tab = line.trim_start_matches(' ').starts_with('\t');
-    let suggestion = is_indented_by_tab.then_some("indent with spaces; YAML does not take tabs for that");
-    SyntaxFault::new(place, format!("this is no YAML: {problem}"), suggestion)
+    let suggestion = match began {
+        _ if is_indented_by_tab => Some("indent with spaces; YAML does not take tabs for that"),
+        Some((what, _)) if what.contains("flow") && line.contains("${") => {
+            Some("inside of `{ }` and `[ ]` a variable stands in quotes: `\"${env:NAME}\"`")
+        }
+        _ => None,
+    };
+    let within = match (began, place) {
+        (Some((what, began)), Some(place)) if began.line != place.line => {
+            format!(", while {what} that begins in line {}", began.line)
+        }
+        _ => String::new(),
+    };
+    SyntaxFault::new(place, format!("this is no YAML: {problem}{within}"), suggestion)
+}
+
+/// What the parser was at when it came upon the problem, and where that begins.
+fn began(words: &str) -> Option<(&str, Place)> {
+    let (_, context) = words.split_once(", while ")?;
+    let Some((what, position)) = context.rsplit_once(" at line ") else {
+        // The very first character is the one position that the parser does not mention.
+        return Some((context, Place { line: 1, column: 1 }));
+    };
+    let (line, column) = position.split_once(" column ")?;
+    Some((what, Place { line: line.parse().ok()?, column: column.parse().ok()? }))
+}
+
+/// Where the second document of a text begins, which the parser does not tell.
+fn second_document(text: &str) -> Option<Place> {
+    let is_marker =
+        |line: &str, marker| line.strip_prefix(marker).is_some_and(|rest| rest.trim_start() != rest || rest.is_empty());
+    let (mut has_begun, mut has_ended) = (false, false);
+    for (index, line) in lines(text).iter().enumerate() {
+        let is_content = !line.trim_start().is_empty() && !line.trim_start().starts_with('#');
+        if is_marker(line, "...") {
+            has_ended = has_begun;
+        } else if has_begun && is_marker(line, "---") || has_ended && is_content {
+            return Some(Place { line: index + 1, column: 1 });
+        } else if is_content && !line.starts_with('%') {
+            has_begun = true;
+        }
+    }
+    None
 }
 
 /// Reads the position at the end of the text of an error that is [`CAUGHT`].
