@@ -29,6 +29,10 @@ mod exporter;
 /// Attributes of the resource that name the proxy node.
 const NODE_ATTRIBUTES: [&str; 4] = ["service.name", "service.namespace", "service.instance.id", "host.name"];
 
+/// Longest name of an attribute or a header in bytes. YAML takes no key on one line of more than 1024 characters, so that
+/// `print-config` could not show a much longer name that a variable brought.
+const NAME_LENGTH_MAX: usize = 255;
+
 /// A shorter key could be found by trying.
 const KEY_LENGTH_MIN: usize = 16;
 
@@ -217,7 +221,8 @@ impl Check<'_, '_> {
         let mut excluded = Vec::new();
         for (path, rule) in self.items(&KeyPath::of("exclude_users"), rules) {
             let has_fault = self.document.root.find(&path).is_some_and(Node::has_struck_entry);
-            if rule.directory == "*" && rule.user == "*" && !has_fault {
+            let fits_all = |pattern: &str| !pattern.is_empty() && pattern.bytes().all(|byte| byte == b'*');
+            if fits_all(&rule.directory) && fits_all(&rule.user) && !has_fault {
                 self.document.refuse(&path, "this rule leaves out everybody", None);
             }
             if rule.user.is_empty() {
@@ -236,6 +241,9 @@ impl Check<'_, '_> {
                 matches!(self.document.root.find(&path).map(|node| &node.origin), Some(Origin::Variable(_)));
             if name.is_empty() {
                 self.document.refuse_key(&path, "an attribute without a name");
+            } else if name.len() > NAME_LENGTH_MAX || name.chars().any(char::is_control) {
+                let message = format!("the name is longer than {NAME_LENGTH_MAX} bytes or holds a control character");
+                self.document.refuse_key(&path, &message);
             } else if !NODE_ATTRIBUTES.contains(&name.as_str()) {
                 attributes.push((name.clone(), value.clone()));
             } else if is_of_variable {

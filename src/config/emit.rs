@@ -123,6 +123,7 @@ fn scalar(text: &str) -> String {
             '\t' => quoted.push_str("\\t"),
             ' '..='~' => quoted.push(character),
             _ if character.is_alphanumeric() => quoted.push(character),
+            '\0'..='\u{ffff}' => quoted.push_str(&format!("\\u{:04X}", u32::from(character))),
             _ => quoted.push_str(&format!("\\U{:08X}", u32::from(character))),
         }
     }

@@ -12,7 +12,7 @@ use super::super::address;
 use super::super::key_path::{KeyPath, printable_key};
 use super::super::scalar::Secret;
 use super::super::spec::{CompressionName, Exporter, SignalName, Tls};
-use super::{Check, file};
+use super::{Check, NAME_LENGTH_MAX, file};
 
 /// Headers that gRPC sets itself.
 const RESERVED_HEADERS: [&str; 8] =
@@ -113,7 +113,7 @@ impl Check<'_, '_> {
     }
 
     fn header_name(&mut self, path: &KeyPath, lower: &str) {
-        if HeaderName::from_bytes(lower.as_bytes()).is_err() {
+        if lower.len() > NAME_LENGTH_MAX || HeaderName::from_bytes(lower.as_bytes()).is_err() {
             let message = format!("`{}` is no name of a header", printable_key(lower));
             self.document.refuse_key(path, &message);
         } else if lower.ends_with("-bin") {
