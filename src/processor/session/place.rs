@@ -37,7 +37,7 @@ impl SessionTracker {
         if let Some(ended) = self.table.find_ended(node, id) {
             return Place::Ended(ended);
         }
-        let anonymous = self.table.of_user(node, occurrence.identity.key).filter(|(_, session)| session.id.is_none());
+        let anonymous = self.table.of_user_without_id(node, occurrence.identity.key);
         match anonymous.min_by_key(|(slot, session)| (session.start, *slot)).map(|(slot, _)| slot) {
             Some(slot) => {
                 self.table.adopt(slot, id);
@@ -57,16 +57,16 @@ impl SessionTracker {
                 return Place::Ended(ended);
             }
         }
-        let mut close = self.table.of_user(node, occurrence.identity.key).filter(|(_, session)| {
-            let speaks_of_it = match occurrence.id {
-                Some(_) => session.id.is_none(),
-                None => session.started == Start::Inferred,
-            };
-            speaks_of_it && apart(session.start, occurrence.time) <= CONFIRM_WITHIN
-        });
-        let (first, second) = (close.next().map(|(slot, _)| slot), close.next());
-        let (Some(slot), None) = (first, second) else { return Place::Nowhere };
-        drop(close);
+        let user = occurrence.identity.key;
+        let is_close = |session: &Session| apart(session.start, occurrence.time) <= CONFIRM_WITHIN;
+        let sole = match occurrence.id {
+            Some(_) => sole(self.table.of_user_without_id(node, user).filter(|(_, session)| is_close(session))),
+            None => {
+                let inferred = |session: &Session| session.started == Start::Inferred;
+                sole(self.table.of_user(node, user).filter(|(_, session)| inferred(session) && is_close(session)))
+            }
+        };
+        let Some(slot) = sole else { return Place::Nowhere };
         if let Some(id) = occurrence.id {
             self.table.adopt(slot, id);
         }
@@ -101,6 +101,12 @@ impl SessionTracker {
         };
         found.or_else(|| self.most_recently_active(occurrence))
     }
+}
+
+/// The only one of these sessions.
+fn sole<'a>(mut sessions: impl Iterator<Item = (Slot, &'a Session)>) -> Option<Slot> {
+    let (slot, _) = sessions.next()?;
+    sessions.next().is_none().then_some(slot)
 }
 
 fn apart(one: Timestamp, other: Timestamp) -> Duration {

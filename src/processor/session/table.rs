@@ -56,6 +56,14 @@ impl Default for Chain {
     }
 }
 
+/// The open sessions of one user on one node.
+#[derive(Clone, Copy, Debug, Default)]
+struct OfUser {
+    chain: Chain,
+    /// How many of them have no id.
+    without_id: usize,
+}
+
 type LinksOf = fn(&mut Session) -> &mut Links;
 
 impl Chain {
@@ -139,7 +147,7 @@ pub struct NodeActivity {
 pub(super) struct Table {
     sessions: Slab<Session>,
     ids: HashMap<(u16, SessionKey), Slot>,
-    users: HashMap<(u16, UserKey), Chain>,
+    users: HashMap<(u16, UserKey), OfUser>,
     ages: [Chain; 3],
     deadlines: BTreeSet<(RunningTime, Slot)>,
     ended: HashMap<(u16, SessionKey), Ended>,
@@ -181,7 +189,18 @@ impl Table {
 
     /// A user's open sessions on a node, most recently active first; no more than [`OF_USER_MAX`].
     pub(super) fn of_user(&self, node: u16, user: UserKey) -> impl Iterator<Item = (Slot, &Session)> {
-        let first = self.users.get(&(node, user)).map_or(NONE, |chain| chain.head);
+        self.chained(self.users.get(&(node, user)))
+    }
+
+    /// Those of them that have no id. Almost always there are none, and then none of the others is looked at: going
+    /// through the 200 sessions that each user has in the bench with 100,000 open ones was half of what an event cost.
+    pub(super) fn of_user_without_id(&self, node: u16, user: UserKey) -> impl Iterator<Item = (Slot, &Session)> {
+        let of_user = self.users.get(&(node, user)).filter(|of_user| of_user.without_id > 0);
+        self.chained(of_user).filter(|(_, session)| session.id.is_none())
+    }
+
+    fn chained(&self, of_user: Option<&OfUser>) -> impl Iterator<Item = (Slot, &Session)> {
+        let first = of_user.map_or(NONE, |of_user| of_user.chain.head);
         let with_session = |slot: Slot| self.get(slot).map(|session| (slot, session));
         std::iter::successors(with_session(first), move |(_, session)| with_session(session.by_user.after))
             .take(OF_USER_MAX)
@@ -189,7 +208,7 @@ impl Table {
 
     /// A user's open sessions on a node, least recently active first; no more than [`OF_USER_MAX`].
     pub(super) fn of_user_reversed(&self, node: u16, user: UserKey) -> impl Iterator<Item = (Slot, &Session)> {
-        let first = self.users.get(&(node, user)).map_or(NONE, |chain| chain.tail);
+        let first = self.users.get(&(node, user)).map_or(NONE, |of_user| of_user.chain.tail);
         let with_session = |slot: Slot| self.get(slot).map(|session| (slot, session));
         std::iter::successors(with_session(first), move |(_, session)| with_session(session.by_user.before))
             .take(OF_USER_MAX)
@@ -205,9 +224,10 @@ impl Table {
             self.forget_ended(node, id);
             self.ids.insert((node, id), slot);
         }
-        let chain = self.users.entry((node, user)).or_default();
-        let first = chain.length == 0;
-        chain.push_front(&mut self.sessions, slot, by_user);
+        let of_user = self.users.entry((node, user)).or_default();
+        let first = of_user.chain.length == 0;
+        of_user.chain.push_front(&mut self.sessions, slot, by_user);
+        of_user.without_id += usize::from(id.is_none());
         let class = self.class(slot);
         if let Some(chain) = self.ages.get_mut(class) {
             chain.push_back(&mut self.sessions, slot, by_age);
@@ -226,13 +246,16 @@ impl Table {
         if let Some(chain) = self.ages.get_mut(class) {
             chain.remove(&mut self.sessions, slot, by_age);
         }
-        let Some((node, user)) = self.get(slot).map(|session| (session.node.index, session.identity.key)) else {
+        let Some((node, user, id)) =
+            self.get(slot).map(|session| (session.node.index, session.identity.key, session.id))
+        else {
             return;
         };
         let mut last = false;
-        if let Some(chain) = self.users.get_mut(&(node, user)) {
-            chain.remove(&mut self.sessions, slot, by_user);
-            last = chain.length == 0;
+        if let Some(of_user) = self.users.get_mut(&(node, user)) {
+            of_user.chain.remove(&mut self.sessions, slot, by_user);
+            of_user.without_id = of_user.without_id.saturating_sub(usize::from(id.is_none()));
+            last = of_user.chain.length == 0;
         }
         if last {
             self.users.remove(&(node, user));
@@ -253,7 +276,12 @@ impl Table {
 
     /// Gives a session without an id the id that it turned out to have.
     pub(super) fn adopt(&mut self, slot: Slot, id: SessionKey) {
-        let Some(node) = self.get(slot).map(|session| session.node.index) else { return };
+        let Some((node, user)) = self.get(slot).map(|session| (session.node.index, session.identity.key)) else {
+            return;
+        };
+        if let Some(of_user) = self.users.get_mut(&(node, user)) {
+            of_user.without_id = of_user.without_id.saturating_sub(1);
+        }
         // The class of eviction depends on the id, so the session leaves its chain under the old one.
         self.reorder(slot, |session| session.id = Some(id));
         self.ids.insert((node, id), slot);
@@ -264,7 +292,7 @@ impl Table {
         let Some((node, user)) = self.get(slot).map(|session| (session.node.index, session.identity.key)) else {
             return;
         };
-        if let Some(chain) = self.users.get_mut(&(node, user))
+        if let Some(OfUser { chain, .. }) = self.users.get_mut(&(node, user))
             && chain.head != slot
         {
             chain.remove(&mut self.sessions, slot, by_user);
