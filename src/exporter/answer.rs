@@ -5,12 +5,15 @@
 //! the same codes as a server's answers. And tonic makes UNKNOWN of any code whose `grpc-message` is not UTF-8, and
 //! panics on a `grpc-status-details-bin` that is no base64; a backend must not be able to end us, nor what we deliver.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::future::poll_fn;
+use std::io::Read as _;
 use std::pin::Pin;
 
 use bytes::BytesMut;
-use http::{HeaderMap, Response, StatusCode};
+use flate2::read::GzDecoder;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
@@ -74,8 +77,9 @@ impl Answer {
 pub(super) async fn read(signal: Signal, response: Response<Body>) -> Answer {
     let (head, mut body) = response.into_parts();
     if head.headers.contains_key("grpc-status") {
-        return conclude(signal, head.headers, &[]);
+        return conclude(signal, head.headers, None, &[]);
     }
+    let encoding = head.headers.get("grpc-encoding");
     if head.status != StatusCode::OK {
         return without_grpc(head.status);
     }
@@ -99,7 +103,7 @@ pub(super) async fn read(signal: Signal, response: Response<Body>) -> Answer {
             Err(frame) => {
                 let trailers = frame.into_trailers().unwrap_or_default();
                 if trailers.contains_key("grpc-status") {
-                    return conclude(signal, trailers, &data);
+                    return conclude(signal, trailers, encoding, &data);
                 }
             }
         }
@@ -118,10 +122,10 @@ fn without_grpc(status: StatusCode) -> Answer {
 }
 
 /// The verdict in `headers`, which hold a `grpc-status`. The code decides, whatever text and details are like.
-fn conclude(signal: Signal, headers: HeaderMap, data: &[u8]) -> Answer {
+fn conclude(signal: Signal, headers: HeaderMap, encoding: Option<&HeaderValue>, data: &[u8]) -> Answer {
     let code = headers.get("grpc-status").map_or(Code::Unknown, |status| Code::from_bytes(status.as_bytes()));
     if code == Code::Ok {
-        return Answer::Accepted(acceptance(signal, data));
+        return Answer::Accepted(acceptance(signal, encoding, data));
     }
     let message = headers.get("grpc-message").map(|text| percent_decode(text.as_bytes())).unwrap_or_default();
     let metadata = MetadataMap::from_headers(headers);
@@ -160,19 +164,36 @@ fn escaped(text: &[u8]) -> Option<(u8, &[u8])> {
 
 /// OK is the server's verdict on the whole request. If what it adds cannot be read, or is too large to be, asking again
 /// would only send everything twice, so that is worth no more than a warning.
-fn acceptance(signal: Signal, data: &[u8]) -> Acceptance {
-    message(data).and_then(|message| partial_success(signal, message)).unwrap_or_else(|| Acceptance {
+fn acceptance(signal: Signal, encoding: Option<&HeaderValue>, data: &[u8]) -> Acceptance {
+    message(encoding, data).and_then(|message| partial_success(signal, &message)).unwrap_or_else(|| Acceptance {
         rejected: 0,
         message: "the server said OK, and its answer could not be read".to_owned(),
     })
 }
 
-/// The one uncompressed message of a response. We offer no compression, so a compressed one is against the protocol,
-/// and might be a bomb.
-fn message(data: &[u8]) -> Option<&[u8]> {
-    let (&[compressed, a, b, c, d], message) = data.split_first_chunk::<FRAME_HEAD>()?;
+/// The one message of a response. It is compressed as our request was by the Collector and by whatever else uses Go's
+/// gRPC, and has to be read all the same: it may say that records were refused.
+fn message<'a>(encoding: Option<&HeaderValue>, data: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    let (&[is_compressed, a, b, c, d], message) = data.split_first_chunk::<FRAME_HEAD>()?;
     let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
-    (compressed == 0 && length == message.len()).then_some(message)
+    match is_compressed {
+        _ if length != message.len() => None,
+        0 => Some(Cow::Borrowed(message)),
+        1 => unpacked(encoding?.as_bytes(), message).map(Cow::Owned),
+        _ => None,
+    }
+}
+
+/// A message of at most [`RESPONSE_MAX`] bytes: a few may unpack to gigabytes.
+fn unpacked(encoding: &[u8], message: &[u8]) -> Option<Vec<u8>> {
+    let limit = RESPONSE_MAX as u64 + 1;
+    let mut unpacked = Vec::new();
+    match encoding {
+        b"gzip" => GzDecoder::new(message).take(limit).read_to_end(&mut unpacked).ok()?,
+        b"zstd" => zstd::Decoder::new(message).ok()?.take(limit).read_to_end(&mut unpacked).ok()?,
+        _ => return None,
+    };
+    (unpacked.len() <= RESPONSE_MAX).then_some(unpacked)
 }
 
 fn partial_success(signal: Signal, message: &[u8]) -> Option<Acceptance> {

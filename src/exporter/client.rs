@@ -209,6 +209,7 @@ impl Client {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         if let Some(name) = encoding_name(config.compression) {
             headers.insert("grpc-encoding", HeaderValue::from_static(name));
+            headers.insert("grpc-accept-encoding", HeaderValue::from_static(name));
         }
         Ok(Self { channel: channel(&config)?, config, headers })
     }

@@ -153,6 +153,8 @@ fn deliver(folder: &Path, otelcol: &Path, site: &[&str], left_out: &str, more: &
     let ended = now()?;
     receiver.stop()?;
     collector.stop()?;
+    let log = receiver.process.output()?;
+    assert!(!log.contains("ERROR") && !log.contains("something to say"), "a collector that is well: {log}");
     Ok(Delivery { received: Received::read(folder)?, truth, lasted: (began, ended) })
 }
 

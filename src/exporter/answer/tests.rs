@@ -31,7 +31,7 @@ fn the_servers_status_is_read_with_text_and_retry_info() {
     let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(1_500)));
     let status = Status::with_error_details(Code::ResourceExhausted, "später, bitte", details);
     let sent = status.into_http::<()>().headers().clone();
-    let read = failure(conclude(Signal::Logs, sent, &[]));
+    let read = failure(conclude(Signal::Logs, sent, None, &[]));
     assert_eq!(read.code, Code::ResourceExhausted);
     assert_eq!(read.message, "später, bitte");
     assert_eq!(read.retry_delay, Some(Duration::from_millis(1_500)));
@@ -42,7 +42,7 @@ fn the_servers_status_is_read_with_text_and_retry_info() {
 fn details_that_make_no_sense_are_left_out() {
     for details in [&b"no base64 at all!"[..], b"////", b"AAAA", b"", b"\xff\xfe"] {
         let sent = headers(&[("grpc-status", b"14"), ("grpc-message", b"down"), (STATUS_DETAILS, details)]);
-        let read = failure(conclude(Signal::Logs, sent, &[]));
+        let read = failure(conclude(Signal::Logs, sent, None, &[]));
         assert_eq!((read.code, read.message.as_str(), read.retry_delay), (Code::Unavailable, "down", None));
     }
 }
@@ -54,7 +54,7 @@ fn the_code_is_read_whatever_the_text_is_encoded_in() {
         let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(2)));
         let mut sent = Status::with_error_details(code, "", details).into_http::<()>().headers().clone();
         sent.insert("grpc-message", HeaderValue::from_static("%FF"));
-        let read = failure(conclude(Signal::Logs, sent, &[]));
+        let read = failure(conclude(Signal::Logs, sent, None, &[]));
         assert_eq!((read.code, read.message.as_str()), (code, "\u{fffd}"));
         assert_eq!(read.retry_delay, Some(Duration::from_secs(2)), "{code:?}");
     }
@@ -67,14 +67,14 @@ fn the_code_is_read_whatever_the_text_is_encoded_in() {
 }
 
 #[test]
-fn partial_success_is_read_from_one_whole_uncompressed_message() {
+fn partial_success_is_read_from_one_whole_message() {
     let partial = ExportLogsPartialSuccess { rejected_log_records: 3, error_message: "why".to_owned() };
     let message = ExportLogsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
     let length = u32::try_from(message.len()).expect("short");
     let read = Acceptance { rejected: 3, message: "why".to_owned() };
-    assert_eq!(acceptance(Signal::Logs, &frame(0, length, &message)), read);
-    assert_eq!(acceptance(Signal::Traces, &frame(0, length, &message)), read, "the signals share their layout");
-    assert_eq!(acceptance(Signal::Logs, &frame(0, 0, b"")), Acceptance::default());
+    assert_eq!(acceptance(Signal::Logs, None, &frame(0, length, &message)), read);
+    assert_eq!(acceptance(Signal::Traces, None, &frame(0, length, &message)), read, "the signals share their layout");
+    assert_eq!(acceptance(Signal::Logs, None, &frame(0, 0, b"")), Acceptance::default());
 
     for unreadable in [
         frame(1, length, &message),
@@ -85,17 +85,46 @@ fn partial_success_is_read_from_one_whole_uncompressed_message() {
         b"\0\0\0".to_vec(),
         Vec::new(),
     ] {
-        let read = acceptance(Signal::Logs, &unreadable);
+        let read = acceptance(Signal::Logs, None, &unreadable);
         assert_eq!(read.rejected, 0);
         assert!(read.message.contains("could not be read"), "{unreadable:?}");
     }
 }
 
 #[test]
+fn partial_success_is_read_from_a_compressed_message() {
+    let partial = ExportLogsPartialSuccess { rejected_log_records: 3, error_message: "why".to_owned() };
+    let message = ExportLogsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
+    let read = |encoding: &'static str, packed: &[u8]| {
+        let length = u32::try_from(packed.len()).expect("short");
+        acceptance(Signal::Logs, Some(&HeaderValue::from_static(encoding)), &frame(1, length, packed))
+    };
+    assert_eq!(read("gzip", &gzipped(&message)).rejected, 3);
+    assert_eq!(read("zstd", &zstd::encode_all(&message[..], 1).expect("memory")).rejected, 3);
+    let bomb = vec![0; 1 + RESPONSE_MAX];
+    for (encoding, packed) in [
+        ("gzip", message.clone()),
+        ("zstd", message.clone()),
+        ("br", gzipped(&message)),
+        ("gzip", gzipped(&bomb)),
+        ("zstd", zstd::encode_all(&bomb[..], 1).expect("memory")),
+    ] {
+        let read = read(encoding, &packed);
+        assert!(read.rejected == 0 && read.message.contains("could not be read"), "{encoding}: {read:?}");
+    }
+}
+
+fn gzipped(message: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    flate2::read::GzEncoder::new(message, flate2::Compression::fast()).read_to_end(&mut packed).expect("memory");
+    packed
+}
+
+#[test]
 fn a_remark_of_megabytes_is_not_carried_around() {
     let remark = ExportLogsPartialSuccess { rejected_log_records: 0, error_message: "la\nla ".repeat(500_000) };
     let message = ExportLogsServiceResponse { partial_success: Some(remark) }.encode_to_vec();
-    let read = acceptance(Signal::Logs, &frame(0, u32::try_from(message.len()).expect("below 4 MiB"), &message));
+    let read = acceptance(Signal::Logs, None, &frame(0, u32::try_from(message.len()).expect("below 4 MiB"), &message));
     assert!(read.message.starts_with("la la la") && read.message.len() <= 256, "{}", read.message.len());
 }
 
@@ -125,7 +154,10 @@ proptest! {
             }
         }
         for signal in [Signal::Logs, Signal::Traces, Signal::Metrics] {
-            let _ = conclude(signal, sent.clone(), &data);
+            for encoding in ["gzip", "zstd", "br"].map(HeaderValue::from_static) {
+                let _ = conclude(signal, sent.clone(), Some(&encoding), &data);
+                let _ = unpacked(encoding.as_bytes(), &data);
+            }
         }
     }
 }
