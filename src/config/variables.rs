@@ -1,7 +1,7 @@
 //! Environment variables: `${env:NAME}` inside values, and those that the OpenTelemetry specification names.
 //!
-//! Variables are put into a value after the YAML was read, so that none can change the structure of the document, and no
-//! secret is in a text that is shown.
+//! Variables are put into a value after the YAML was read, so that none can change the structure of the document, and
+//! no secret is in a text that is shown.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ use opentelemetry_otlp::{
 
 use super::document::Document;
 use super::fault::Place;
-use super::key_path::KeyPath;
+use super::key_path::{KeyPath, is_printable_key};
 use super::node::{Entry, Node, Origin, Value};
 
 /// A fault in a value, to be reported once the document may be changed again.
@@ -161,6 +161,10 @@ pub(super) fn fill_in(document: &mut Document<'_>, env: &impl Fn(&str) -> Option
         let path = KeyPath::of(target);
         match target {
             "exporter.headers" | "resource" => match parse_pairs(&text) {
+                // Said without the name: where the `=` of a value was taken for that of a pair, it is a part of it.
+                Ok(pairs) if target != "resource" && pairs.iter().any(|(name, _)| !is_printable_key(name)) => {
+                    document.add(&path, None, format!("{name}: an entry whose name is none of a header"), None);
+                }
                 Ok(pairs) => pairs.into_iter().for_each(|(key, value)| {
                     let node = Node::of_variable(Value::Text(value), name);
                     put(&mut document.root, &[target.split('.').collect(), vec![key.as_str()]].concat(), node);

@@ -10,7 +10,8 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::fault::Place;
 use super::node::{Entry, Node, Value};
@@ -30,9 +31,9 @@ const INDICATORS_MAX: usize = 100_000;
 /// How many directives (`%YAML`, `%TAG`) there may be: the parser compares each with all before it.
 const DIRECTIVES_MAX: usize = 16;
 
-/// How many bytes the values and keys of a document may have once its aliases are resolved: an alias is short, whatever it
-/// stands for. Without aliases no file gets there, as an escape such as `\L` is shorter than its character by one byte at
-/// most.
+/// How many bytes the values and keys of a document may have once its aliases are resolved: an alias is short, whatever
+/// it stands for. Without aliases no file gets there, as an escape such as `\L` is shorter than its character by one
+/// byte at most.
 const TEXT_MAX: usize = 2 << 20;
 
 /// The text of an error that means: this value was read, and here is where it stands.
@@ -65,9 +66,14 @@ impl SyntaxFault {
 pub(super) fn read(text: &str) -> Result<Node, SyntaxFault> {
     refuse_controls_and_excess(text)?;
     let (nodes, room) = (Cell::new(0), Cell::new(TEXT_MAX));
-    Seed { nodes: &nodes, room: &room }
+    let root = Seed { nodes: &nodes, room: &room }
         .deserialize(serde_yaml::Deserializer::from_str(text))
-        .map_err(|error| explain(&error, text))
+        .map_err(|error| explain(&error, text))?;
+    if !matches!(root.value, Value::List(_) | Value::Map(_)) {
+        // A single value ends the reading before the parser could tell what comes after it.
+        IgnoredAny::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| explain(&error, text))?;
+    }
+    Ok(root)
 }
 
 /// The lines of a text, broken where the parser breaks them.
@@ -144,8 +150,11 @@ fn explain(error: &serde_yaml::Error, text: &str) -> SyntaxFault {
         return SyntaxFault::new(place, NESTED, None);
     }
     if words.contains("more than one document") {
+        let Some(place) = second_document(text) else {
+            return SyntaxFault::new(None, "this is no YAML: more than one value, and nothing that parts them", None);
+        };
         let message = "more than one document; `---` in the middle of a file begins another one";
-        return SyntaxFault::new(second_document(text), message, None);
+        return SyntaxFault::new(Some(place), message, None);
     }
     let is_tagged = words.ends_with(TAGGED) || words.contains(&format!("{TAGGED} at "));
     if is_tagged || words.contains("invalid value: ") || words.contains("invalid type: ") {
@@ -174,7 +183,7 @@ fn broken(words: &str, place: Option<Place>, text: &str) -> SyntaxFault {
         _ => None,
     };
     let within = match (began, place) {
-        (Some((what, began)), Some(place)) if began.line != place.line => {
+        (Some((what, began)), Some(place)) if began.line != place.line && what.starts_with("parsing a ") => {
             format!(", while {what} that begins in line {}", began.line)
         }
         _ => String::new(),
