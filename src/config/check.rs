@@ -29,8 +29,8 @@ mod exporter;
 /// Attributes of the resource that name the proxy node.
 const NODE_ATTRIBUTES: [&str; 4] = ["service.name", "service.namespace", "service.instance.id", "host.name"];
 
-/// Longest name of an attribute or a header in bytes. YAML takes no key on one line of more than 1024 characters, so that
-/// `print-config` could not show a much longer name that a variable brought.
+/// Longest name of an attribute or a header in bytes. YAML takes no key on one line of more than 1024 characters, so
+/// that `print-config` could not show a much longer name that a variable brought.
 const NAME_LENGTH_MAX: usize = 255;
 
 /// A shorter key could be found by trying.

@@ -4,8 +4,8 @@
 //! document read once more: each round finds one more fault, until one goes through. Rounds are cheap, the text is not
 //! parsed again.
 //!
-//! [`NodeDeserializer`] is strict about kinds and speaks to administrators: no names of Rust types, and no value that is
-//! a secret or comes from the environment.
+//! [`NodeDeserializer`] is strict about kinds and speaks to administrators: no names of Rust types, and no value that
+//! is a secret or comes from the environment.
 
 use std::fmt;
 

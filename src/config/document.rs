@@ -113,8 +113,8 @@ impl<'text> Document<'text> {
         Err(Faults::new(&self.name, faults))
     }
 
-    /// The line of a fault up to the end of what is meant. What comes after, a comment for example, may be a secret and is
-    /// left out; if something before it may be one, there is no line at all.
+    /// The line of a fault up to the end of what is meant. What comes after, a comment for example, may be a secret and
+    /// is left out; if something before it may be one, there is no line at all.
     fn excerpt(&self, place: Place, tokens: &Tokens) -> Option<Excerpt> {
         let line = self.lines.get(place.line.checked_sub(1)?)?;
         let mut text = String::new();
@@ -281,8 +281,8 @@ impl Tokens {
         self.0.binary_search_by_key(&place, |token| token.place).ok().and_then(|index| self.0.get(index))
     }
 
-    /// Whether what stands at `place` belongs to something that is not to be shown: all up to the next token does, since
-    /// only the beginning of a value is known.
+    /// Whether what stands at `place` belongs to something that is not to be shown: all up to the next token does,
+    /// since only the beginning of a value is known.
     fn is_hidden(&self, place: Place) -> bool {
         let after = self.0.partition_point(|token| token.place <= place);
         after.checked_sub(1).and_then(|index| self.0.get(index)).is_some_and(|token| !token.shown)

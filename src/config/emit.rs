@@ -159,7 +159,8 @@ mod tests {
         #[test]
         fn any_text_is_read_back(text in ".{0,20}", other in any::<String>()) {
             for text in [text, other] {
-                let read: Value = serde_yaml::from_str(&format!("{{ {}: [{}] }}", scalar(&text), scalar(&text))).unwrap();
+                let written = scalar(&text);
+                let read: Value = serde_yaml::from_str(&format!("{{ {written}: [{written}] }}")).unwrap();
                 prop_assert_eq!(&read[text.as_str()][0], &Value::String(text.clone()));
             }
         }

@@ -6,9 +6,9 @@
 //!                                      OTEL_* put in
 //! ```
 //!
-//! What the user wrote and what the program uses are two types: `spec` is the only place that derives `Deserialize`, and
-//! the parts know nothing of YAML. Every step reports its faults to the `document::Document` and goes on, so that one
-//! run tells everything that is wrong.
+//! What the user wrote and what the program uses are two types: `spec` is the only place that derives `Deserialize`,
+//! and the parts know nothing of YAML. Every step reports its faults to the `document::Document` and goes on, so that
+//! one run tells everything that is wrong.
 //!
 //! Precedence of a value: the file, then the environment variable of the OpenTelemetry specification, then the default.
 
@@ -67,8 +67,8 @@ impl Loaded {
 
 /// Loads the file, or the built-in defaults if there is none.
 ///
-/// `env` gives the value of an environment variable, and `resolve` the addresses of a host name; see [`environment`] and
-/// [`addresses_of`].
+/// `env` gives the value of an environment variable, and `resolve` the addresses of a host name; see [`environment`]
+/// and [`addresses_of`].
 ///
 /// # Errors
 /// Everything that is wrong.

@@ -1,7 +1,7 @@
 //! The configuration as it is written: every key, its default and its meaning.
 //!
-//! The comments on the keys are the user's documentation: `docs/configuration.md`, `otel-config/sense-otel.yaml` and the
-//! JSON schema are made from them. These types know kinds of values only; what a value has to be beyond its kind is
+//! The comments on the keys are the user's documentation: `docs/configuration.md`, `otel-config/sense-otel.yaml` and
+//! the JSON schema are made from them. These types know kinds of values only; what a value has to be beyond its kind is
 //! [`super::check`]'s.
 
 use std::collections::BTreeMap;
@@ -21,20 +21,20 @@ pub(super) struct Spec {
     /// When sessions and their spans end that nobody ended.
     pub(super) sessions: Sessions,
     /// Users whose events are left out, counted but not exported, such as service accounts and health checks. A rule
-    /// matches if both of its patterns do: `*` stands for any text, `?` for any one character, and upper or lower case is
-    /// the same. Example: `[{ directory: INTERNAL, user: "sa_*" }]`.
+    /// matches if both of its patterns do: `*` stands for any text, `?` for any one character, and upper or lower case
+    /// is the same. Example: `[{ directory: INTERNAL, user: "sa_*" }]`.
     pub(super) exclude_users: Vec<ExcludeUser>,
-    /// What becomes of personal data before anything is stored or sent: `keep` sends it as it is, `hash` sends a keyed hash
-    /// of it that is the same for the same person, `drop` sends nothing of it.
+    /// What becomes of personal data before anything is stored or sent: `keep` sends it as it is, `hash` sends a keyed
+    /// hash of it that is the same for the same person, `drop` sends nothing of it.
     pub(super) privacy: Privacy,
     /// How much is kept in memory at most, whatever is sent to the UDP port.
     pub(super) limits: Limits,
     /// Names of apps.
     pub(super) apps: Apps,
-    /// Attributes added to the resource of all logs and spans. Names such as `deployment.environment.name` are those of the
-    /// OpenTelemetry semantic conventions. `service.name`, `service.namespace`, `service.instance.id` and `host.name`
-    /// name the proxy node and cannot be set. Where no value stands here, `OTEL_RESOURCE_ATTRIBUTES` counts. Example:
-    /// `{ deployment.environment.name: production }`.
+    /// Attributes added to the resource of all logs and spans. Names such as `deployment.environment.name` are those of
+    /// the OpenTelemetry semantic conventions. `service.name`, `service.namespace`, `service.instance.id` and
+    /// `host.name` name the proxy node and cannot be set. Where no value stands here, `OTEL_RESOURCE_ATTRIBUTES`
+    /// counts. Example: `{ deployment.environment.name: production }`.
     pub(super) resource: BTreeMap<String, String>,
     /// Extra spans.
     pub(super) spans: Spans,
@@ -67,8 +67,8 @@ pub(super) struct Udp {
     /// `host:port` to listen on. `[::]:9997` listens on all addresses, IPv6 and IPv4, which is what a site needs; the
     /// default takes datagrams of this machine only. Port 0 takes any free port.
     pub(super) endpoint: String,
-    /// Size of the receive buffer to ask the operating system for, from 64KiB to 1GiB. Datagrams wait there while we are
-    /// busy. What the system granted is in the log at the start; Linux grants `net.core.rmem_max` at most.
+    /// Size of the receive buffer to ask the operating system for, from 64KiB to 1GiB. Datagrams wait there while we
+    /// are busy. What the system granted is in the log at the start; Linux grants `net.core.rmem_max` at most.
     pub(super) receive_buffer: Size,
     /// Largest datagram that is taken, from 1 to 65507 bytes; a larger one is dropped and counted.
     pub(super) max_datagram_size: Size,
@@ -114,9 +114,9 @@ pub(super) struct Privacy {
     pub(super) user_agent: Handling,
     /// The address of the client.
     pub(super) client_address: Handling,
-    /// Secret of all hashes and of trace ids that are made from session ids; at least 16 bytes. Two receivers of one site
-    /// need the same. Empty takes a file with a random key beside the store, made at the first start. Best given as
-    /// `${env:SENSE_OTEL_KEY}`.
+    /// Secret of all hashes and of trace ids that are made from session ids; at least 16 bytes. Two receivers of one
+    /// site need the same. Empty takes a file with a random key beside the store, made at the first start. Best given
+    /// as `${env:SENSE_OTEL_KEY}`.
     pub(super) key: Secret,
 }
 
@@ -158,8 +158,8 @@ pub(super) struct Apps {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Spans {
-    /// Sends a short span `qlik.sense.session.start` as soon as a session starts, so that its trace is visible before it
-    /// ends.
+    /// Sends a short span `qlik.sense.session.start` as soon as a session starts, so that its trace is visible before
+    /// it ends.
     pub(super) start_marker: bool,
 }
 
@@ -206,8 +206,8 @@ pub(super) enum CompressionName {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Tls {
-    /// Allows headers over plain http to another host, where everyone on the way can read them. It does not switch off the
-    /// check of certificates; for an authority of your own there is `ca_file`.
+    /// Allows headers over plain http to another host, where everyone on the way can read them. It does not switch off
+    /// the check of certificates; for an authority of your own there is `ca_file`.
     pub(super) insecure: bool,
     /// PEM file of the authorities to trust instead of the system's. Empty is the system's.
     pub(super) ca_file: String,
