@@ -7,7 +7,7 @@ use crate::event::Action;
 use crate::time::Timestamp;
 
 use super::detail::{Browser, Target};
-use super::session::{Connection, EndReason, Occurrence, Placement, Session};
+use super::session::{EndReason, Occurrence, Placement, Session};
 
 /// `LAB\goran opened Sales (Chrome 126, Windows)`
 pub(super) fn event(body: &mut String, occurrence: &Occurrence<'_>, placement: Placement<'_>) {
@@ -85,9 +85,9 @@ fn add(body: &mut String, parts: &[&str]) {
 
 /// The app's name, else its id, else the path.
 fn add_target(body: &mut String, target: &Target) {
-    match (&target.app_name, target.app, &target.path) {
+    match (&target.app_name, &target.app_id, &target.path) {
         (Some(name), ..) => body.push_str(name),
-        (None, Some(app), _) => add(body, &["app ", app.to_text().as_str()]),
+        (None, Some(app), _) => add(body, &["app ", app]),
         (None, None, Some(path)) => body.push_str(path),
         (None, None, None) => body.push_str("a connection"),
     }
@@ -138,11 +138,6 @@ fn add_number(body: &mut String, number: u64) {
         add_number(body, number / 10);
     }
     body.push(char::from(b'0' + (number % 10) as u8));
-}
-
-/// What a heartbeat calls an open connection.
-pub(super) fn app_label(connection: &Connection) -> Option<&str> {
-    connection.target.label()
 }
 
 #[cfg(test)]

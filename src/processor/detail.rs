@@ -44,6 +44,8 @@ pub enum Client {
 pub struct Target {
     /// The app, where Qlik told one.
     pub app: Option<Guid>,
+    /// The same, spelled out.
+    pub app_id: Option<Box<str>>,
     /// The app's name, from the event or the names file.
     pub app_name: Option<Box<str>>,
     /// The path of the request.
@@ -121,6 +123,7 @@ impl Details {
         let kept = |text: Option<&str>| text.map(|text| Box::from(text::cut(text, length_max).as_ref()));
         let make = || Target {
             app: event.app_id,
+            app_id: event.app_id.map(|app| app.to_text().as_str().into()),
             app_name: kept(app_name),
             path: kept(path),
             origin: kept(event.origin.as_deref()),

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::event::{Action, GuidText};
+use crate::event::Action;
 use crate::signal::{
     Attribute, Link, LinkOrigin, LogRecord, Severity, Span, SpanContext, SpanId, SpanKind, TraceId, Value,
 };
@@ -150,11 +150,11 @@ impl Mapping {
         self.body.clear();
         body::event(&mut self.body, occurrence, placement);
         let session_id = SessionIdText::of(occurrence, placement);
-        let texts = Texts::new(occurrence.target, occurrence.client);
+        let texts = Texts::new(occurrence.client);
         let mut attributes = Attributes::new();
         attributes.maybe(SESSION_ID, session_id.as_ref().map(SessionIdText::as_str));
         attributes.identity(occurrence.identity);
-        attributes.target(occurrence.target, &texts);
+        attributes.target(occurrence.target);
         attributes.client(occurrence.browser.map(AsRef::as_ref), occurrence.client, &texts);
         attributes.maybe(EVENT_RESULT, occurrence.failure);
         attributes.flag(EVENT_UNMATCHED, matches!(placement, Placement::Unmatched(_) | Placement::NoConnection(_)));
@@ -207,13 +207,9 @@ impl Mapping {
     }
 
     fn heartbeat(&mut self, now: Now, session: &Session, output: &mut impl Output) {
-        let ids: Vec<GuidText> =
-            session.connections.iter().filter_map(Connection::app).map(|app| app.to_text()).collect();
-        let mut app_ids = ids.iter();
         let mut apps: Vec<&str> = Vec::new();
-        for connection in &session.connections {
-            let id = connection.app().and_then(|_| app_ids.next()).map(GuidText::as_str);
-            let label = connection.target.app_name.as_deref().or(id).or_else(|| body::app_label(connection));
+        for Connection { target, .. } in &session.connections {
+            let label = target.app_name.as_deref().or(target.app_id.as_deref()).or_else(|| target.label());
             if let Some(label) = label
                 && !apps.contains(&label)
                 && apps.len() < HEARTBEAT_APPS_MAX
@@ -224,7 +220,7 @@ impl Mapping {
         self.body.clear();
         body::heartbeat(&mut self.body, session, now.wall, &apps);
         let session_id = SessionIdText::of_session(session);
-        let texts = Texts::of_session(session);
+        let texts = Texts::new(session.client.as_ref());
         let mut attributes = Attributes::new();
         attributes.text(SESSION_ID, session_id.as_str());
         attributes.identity(&session.identity);
@@ -260,7 +256,7 @@ impl Mapping {
 
 fn session_span(session: &Session, segment: Piece, end: Timestamp, reason: EndReason, output: &mut impl Output) {
     let session_id = SessionIdText::of_session(session);
-    let texts = Texts::of_session(session);
+    let texts = Texts::new(session.client.as_ref());
     let mut attributes = Attributes::new();
     attributes.text(SESSION_ID, session_id.as_str());
     attributes.identity(&session.identity);
@@ -294,11 +290,11 @@ fn connection_span(
 ) {
     let session_id = SessionIdText::of_session(session);
     let browser = connection.browser.as_deref();
-    let texts = Texts::new(&connection.target, connection.client.as_ref());
+    let texts = Texts::new(connection.client.as_ref());
     let mut attributes = Attributes::new();
     attributes.text(SESSION_ID, session_id.as_str());
     attributes.identity(&session.identity);
-    attributes.target(&connection.target, &texts);
+    attributes.target(&connection.target);
     attributes.client(browser, connection.client.as_ref(), &texts);
     attributes.text(CONNECTION_CLOSE_REASON, reason.as_str());
     attributes.int(CONNECTION_PART, part.number);
@@ -333,7 +329,7 @@ fn connection_span(
 /// A short child of the session's span that is sent at once, so that the trace can be seen before its root has ended.
 fn start_marker(session: &Session, ids: &Ids, output: &mut impl Output) {
     let session_id = SessionIdText::of_session(session);
-    let texts = Texts::of_session(session);
+    let texts = Texts::new(session.client.as_ref());
     let mut attributes = Attributes::new();
     attributes.text(SESSION_ID, session_id.as_str());
     attributes.identity(&session.identity);
@@ -405,8 +401,8 @@ impl<'a> Attributes<'a> {
         self.maybe(USER_HASH, identity.user_hash.as_deref());
     }
 
-    fn target(&mut self, target: &'a Target, texts: &'a Texts) {
-        self.maybe(APP_ID, texts.app.as_ref().map(GuidText::as_str));
+    fn target(&mut self, target: &'a Target) {
+        self.maybe(APP_ID, target.app_id.as_deref());
         self.maybe(APP_NAME, target.app_name.as_deref());
         self.maybe(URL_PATH, target.path.as_deref());
         self.maybe(EVENT_ORIGIN, target.origin.as_deref());

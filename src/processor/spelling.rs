@@ -3,7 +3,7 @@
 use crate::event::GuidText;
 use crate::time::Timestamp;
 
-use super::detail::{Client, Target};
+use super::detail::Client;
 use super::ids::{SessionKey, hex_digits};
 use super::session::{Occurrence, Placement, Session};
 
@@ -50,24 +50,15 @@ impl SessionIdText {
 
 /// Texts that attributes borrow and that have to be made first.
 pub(super) struct Texts {
-    pub(super) app: Option<GuidText>,
     pub(super) address: Option<String>,
 }
 
 impl Texts {
-    pub(super) fn new(target: &Target, client: Option<&Client>) -> Self {
+    pub(super) fn new(client: Option<&Client>) -> Self {
         let address = match client {
             Some(Client::Address(address)) => Some(address.to_string()),
             Some(Client::Hash(_)) | None => None,
         };
-        Self { app: target.app.map(|app| app.to_text()), address }
-    }
-
-    pub(super) fn of_session(session: &Session) -> Self {
-        let address = match &session.client {
-            Some(Client::Address(address)) => Some(address.to_string()),
-            Some(Client::Hash(_)) | None => None,
-        };
-        Self { app: None, address }
+        Self { address }
     }
 }
