@@ -2,6 +2,8 @@
 //!
 //! `decode` reads datagrams; `processor` adds order, sessions and the mapping to signals; `core` adds the encoding, and
 //! is everything that the core thread does for an event. What a stage costs is the difference to the one before.
+//! `baseline` is the least that a decoder of such datagrams does: it checks that they are UTF-8 and finds their TABs. What
+//! this machine does at this minute is in it, so that the ratio to it says more than a time does.
 //! `docs/performance.md` keeps what `cargo bench --bench core` printed.
 
 use std::hint::black_box;
@@ -141,6 +143,21 @@ fn decoding(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn baseline(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("baseline");
+    group.throughput(Throughput::Elements(u64::from(4 * SESSIONS)));
+    let datagrams = round(0);
+    group.bench_function("UTF-8 and TABs", |bencher| {
+        bencher.iter(|| {
+            for datagram in &datagrams {
+                let text = std::str::from_utf8(black_box(datagram)).unwrap_or_default();
+                black_box(memchr::memchr_iter(b'\t', text.as_bytes()).sum::<usize>());
+            }
+        });
+    });
+    group.finish();
+}
+
 fn core(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("events");
     for open in [0, 100_000] {
@@ -181,5 +198,5 @@ fn core(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decoding, core);
+criterion_group!(benches, baseline, decoding, core);
 criterion_main!(benches);
