@@ -7,8 +7,10 @@ use crate::event::caseless;
 use crate::signal::TraceId;
 use crate::time::{Now, RunningTime, Timestamp};
 
+use super::ended::Ended;
+use super::recent::Thing;
 use super::state::{CloseReason, Connection, Cut, EndReason, Piece, Session, Start, Until};
-use super::table::{Ended, Links, Slot};
+use super::table::{Links, Slot};
 use super::{ABSENCE_MAX, ADVANCE_MAX, Occurrence, Restart, SessionTracker, Transition};
 
 /// Ended ids are remembered up to as many as sessions may be open, and at least this many.
@@ -53,7 +55,9 @@ impl SessionTracker {
             target: Some(Arc::clone(occurrence.target)),
             first_segment: number,
             heard: now.running,
+            opened: self.events,
             touched: self.events,
+            moved: self.events,
             heartbeat_due: self.config.heartbeat.map_or(RunningTime::NEVER, |heartbeat| now.running + heartbeat),
             alone: true,
             deadline: RunningTime::NEVER,
@@ -70,12 +74,17 @@ impl SessionTracker {
 
     /// A trace id of its own for a session without an id: the ordinal tells apart those opened at the same moment.
     fn trace_without_id(&mut self, occurrence: &Occurrence<'_>) -> TraceId {
-        let (node, identity) = (occurrence.node, occurrence.identity);
+        let node = occurrence.node;
         let user = &occurrence.event.user;
         let directory = caseless(user.directory.as_deref().unwrap_or_default());
         let named = occurrence.event.time.unwrap_or(occurrence.time);
-        let ordinal = self.sessions_without_id.next((node.index, identity.key, named));
-        self.ids.trace_without_id(&node.key, &directory, &caseless(&user.name), named, ordinal)
+        let name = caseless(&user.name);
+        let trace_id = |ordinal| self.ids.trace_without_id(&node.key, &directory, &name, named, ordinal);
+        let first = trace_id(0);
+        match self.sessions_without_id.next(Thing::of_trace(first)) {
+            0 => first,
+            ordinal => trace_id(ordinal),
+        }
     }
 
     /// The event with a time that its session can have come to.
@@ -97,6 +106,7 @@ impl SessionTracker {
         self.table.touch(slot);
         let events = self.events;
         if let Some(session) = self.table.get_mut(slot) {
+            session.moved = events;
             if !occurrence.before_restart {
                 session.touched = events;
             }
@@ -167,11 +177,12 @@ impl SessionTracker {
     }
 
     pub(super) fn end_suspects(&mut self, now: Now, out: &mut impl FnMut(Transition<'_>)) {
-        let Some(position) = self.restarts.iter().position(|restart| restart.due <= now.running) else { return };
-        let Some(&Restart { node, before, .. }) = self.restarts.get(position) else { return };
+        let due = self.restarts.iter().enumerate().filter(|(_, restart)| restart.due <= now.running);
+        let earliest = due.min_by_key(|(_, restart)| (restart.due, restart.node));
+        let Some((position, &Restart { node, before, .. })) = earliest else { return };
         let suspect = |session: &Session| session.node.index == node && session.touched <= before;
-        let suspects: Vec<Slot> =
-            self.table.iter().filter(|(_, session)| suspect(session)).map(|(slot, _)| slot).take(ADVANCE_MAX).collect();
+        let suspects = self.table.by_age().filter(|(_, session)| suspect(session)).map(|(slot, _)| slot);
+        let suspects: Vec<Slot> = suspects.take(ADVANCE_MAX).collect();
         if suspects.len() < ADVANCE_MAX {
             self.restarts.remove(position);
         }

@@ -27,16 +27,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Action, Event, Guid};
+use crate::event::{Action, Event};
 use crate::signal::{SpanId, TraceId};
 use crate::time::{Now, RunningTime, Timestamp};
 
 use super::HOUR;
 use super::detail::{Browser, Client, Target};
 use super::filter::Identity;
-use super::ids::{Ids, SessionKey, UserKey};
+use super::ids::{Ids, SessionKey};
 use super::node::Node;
 
+mod ended;
 mod life;
 mod place;
 mod recent;
@@ -46,11 +47,12 @@ mod table;
 pub use state::{CloseReason, Connection, EndReason, Piece, Session, Start};
 pub use table::NodeActivity;
 
+use ended::Ended;
 use life::end_connection;
 use place::Place;
-use recent::Ordinals;
+use recent::{Ordinals, Thing};
 use state::Until;
-use table::{Ended, Slot, Table};
+use table::{Slot, Table};
 
 /// How long the sessions of a node whose counter restarted have to show that they are still there.
 const SUSPECT_FOR: Duration = Duration::from_secs(60);
@@ -196,9 +198,9 @@ pub struct SessionTracker {
     events: u64,
     restarts: Vec<Restart>,
     /// By node, user and time.
-    sessions_without_id: Ordinals<(u16, UserKey, Timestamp)>,
+    sessions_without_id: Ordinals,
     /// By trace, time and app.
-    connections: Ordinals<(TraceId, Timestamp, Option<Guid>)>,
+    connections: Ordinals,
 }
 
 /// A node's counter restarted: sessions that were last touched before are suspect.
@@ -399,8 +401,10 @@ impl SessionTracker {
         let (ids, trace_id, node) = (&self.ids, session.trace_id, &occurrence.node.key);
         // The node's own word, believable or not: what was received when is different for each receiver.
         let named = occurrence.event.time.unwrap_or(open);
-        let ordinal = self.connections.next((trace_id, named, app));
-        let span_id = ids.connection_span(trace_id, node, named, app, ordinal, 1);
+        let span = |ordinal| ids.connection_span(trace_id, node, named, app, ordinal, 1);
+        let first = span(0);
+        let ordinal = self.connections.next(Thing::of_span(first));
+        let span_id = if ordinal == 0 { first } else { span(ordinal) };
         let part = Piece::first(1, open, span_id, now, length_max);
         let parent = session.segment_span_at(open, length_max, &self.ids);
         session.connections_opened = session.connections_opened.saturating_add(1);

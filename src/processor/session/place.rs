@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::event::Guid;
 use crate::time::Timestamp;
 
+use super::ended::Ended;
 use super::state::{Session, Start};
-use super::table::{Ended, Slot};
+use super::table::Slot;
 use super::{Occurrence, SessionTracker};
 
 /// How far apart a Start and the session that it confirms may be.
@@ -38,7 +39,7 @@ impl SessionTracker {
             return Place::Ended(ended);
         }
         let anonymous = self.table.of_user_without_id(node, occurrence.identity.key);
-        match anonymous.min_by_key(|(slot, session)| (session.start, *slot)).map(|(slot, _)| slot) {
+        match anonymous.min_by_key(|(_, session)| (session.start, session.opened)).map(|(slot, _)| slot) {
             Some(slot) => {
                 self.table.adopt(slot, id);
                 Place::Open(slot)
@@ -91,12 +92,13 @@ impl SessionTracker {
             let index = session.find_connection(app)?;
             session.connections.get(index).map(|connection| connection.open)
         };
-        let candidates = self.table.of_user(node, user).filter_map(|(slot, session)| Some((open(session)?, slot)));
+        let candidates =
+            self.table.of_user(node, user).filter_map(|(slot, session)| Some((open(session)?, session.opened, slot)));
         let found = match app {
-            Some(_) => candidates.min().map(|(_, slot)| slot),
+            Some(_) => candidates.min().map(|(.., slot)| slot),
             None => {
                 let all = self.table.of_user(node, user).map(|(_, session)| session.connections.len()).sum::<usize>();
-                candidates.map(|(_, slot)| slot).next().filter(|_| all == 1)
+                candidates.map(|(.., slot)| slot).next().filter(|_| all == 1)
             }
         };
         found.or_else(|| self.most_recently_active(occurrence))

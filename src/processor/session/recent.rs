@@ -1,41 +1,69 @@
 //! Tells apart what would get the same id: a number for each thing that is opened, by what it has in common with others.
 
-use std::hash::Hash;
-
 use crate::processor::hashing::HashMap;
+use crate::signal::{SpanId, TraceId};
 
 /// How many things a generation remembers. Only what happens at one moment can have everything in common, so a storm of
 /// twice as many different things between two of them would be needed to miss a repetition.
 const GENERATION_MAX: usize = 4096;
 
-/// How often each thing was opened. There are two generations: when the young one is full it becomes the old one, and
-/// what is opened again moves to the young one.
-#[derive(Debug)]
-pub(super) struct Ordinals<T> {
-    young: HashMap<T, u32>,
-    old: HashMap<T, u32>,
-}
+/// What things have in common: the beginning of the id that the first of them gets. Two that look alike by chance only
+/// get numbers that are larger than needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Thing([u8; 8]);
 
-impl<T> Default for Ordinals<T> {
-    fn default() -> Self {
-        Self { young: HashMap::default(), old: HashMap::default() }
+impl Thing {
+    /// A session without an id, by the trace that the first one like it gets.
+    pub(super) fn of_trace(first: TraceId) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = first.0;
+        Self([a, b, c, d, e, f, g, h])
+    }
+
+    /// A connection, by the span that the first one like it gets.
+    pub(super) const fn of_span(first: SpanId) -> Self {
+        Self(first.0)
     }
 }
 
-impl<T: Eq + Hash> Ordinals<T> {
+/// How often each thing was opened. There are two generations: when the young one is full it becomes the old one, and
+/// what is opened again moves to the young one.
+#[derive(Debug, Default)]
+pub(super) struct Ordinals {
+    young: Generation,
+    old: Generation,
+}
+
+/// Things in the order in which they came into the generation, and where each of them is.
+#[derive(Debug, Default)]
+struct Generation {
+    counts: Vec<(Thing, u32)>,
+    places: HashMap<Thing, usize>,
+}
+
+impl Ordinals {
     /// How often this was opened before.
-    pub(super) fn next(&mut self, thing: T) -> u32 {
-        if let Some(count) = self.young.get_mut(&thing) {
+    pub(super) fn next(&mut self, thing: Thing) -> u32 {
+        if let Some(&place) = self.young.places.get(&thing)
+            && let Some((_, count)) = self.young.counts.get_mut(place)
+        {
             let ordinal = *count;
             *count = count.saturating_add(1);
             return ordinal;
         }
-        let ordinal = self.old.remove(&thing).unwrap_or_default();
-        if self.young.len() >= GENERATION_MAX {
+        let ordinal = self.old.places.remove(&thing).and_then(|place| self.old.counts.get(place));
+        let ordinal = ordinal.map_or(0, |&(_, count)| count);
+        if self.young.counts.len() >= GENERATION_MAX {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(thing, ordinal.saturating_add(1));
+        self.young.add(thing, ordinal.saturating_add(1));
         ordinal
+    }
+}
+
+impl Generation {
+    fn add(&mut self, thing: Thing, count: u32) {
+        self.places.insert(thing, self.counts.len());
+        self.counts.push((thing, count));
     }
 }
 
@@ -46,10 +74,11 @@ mod tests {
     #[test]
     fn what_is_opened_again_and_again_is_counted_in_any_storm() {
         let mut ordinals = Ordinals::default();
+        let thing = |number: u32| Thing::of_span(SpanId(u64::from(number).to_be_bytes()));
         for round in 0..10_000_u32 {
-            assert_eq!(ordinals.next(0), round);
-            assert_eq!(ordinals.next(round + 1), 0);
+            assert_eq!(ordinals.next(thing(0)), round);
+            assert_eq!(ordinals.next(thing(round + 1)), 0);
         }
-        assert!(ordinals.young.len() <= GENERATION_MAX && ordinals.old.len() <= GENERATION_MAX);
+        assert!(ordinals.young.counts.len() <= GENERATION_MAX && ordinals.old.counts.len() <= GENERATION_MAX);
     }
 }

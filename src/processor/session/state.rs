@@ -147,7 +147,12 @@ pub struct Session {
     pub target: Option<Arc<Target>>,
     pub(super) first_segment: u32,
     pub(super) heard: RunningTime,
+    /// Which event opened it, counted over all sessions: tells sessions apart for ever, and decides where nothing else does.
+    pub(super) opened: u64,
+    /// The last event that is a sign of its life, counted in the same way.
     pub(super) touched: u64,
+    /// The last event of it: its place among the sessions of its user, and in the line for eviction.
+    pub(super) moved: u64,
     pub(super) heartbeat_due: RunningTime,
     pub(super) alone: bool,
     pub(super) deadline: RunningTime,

@@ -5,26 +5,21 @@
 //! first. One ordered set holds each session's earliest deadline; a deadline that has moved later in the meantime is
 //! found out when it comes up, so that an event costs no change in the set.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use slab::Slab;
 
 use crate::processor::hashing::HashMap;
 use crate::processor::ids::{SessionKey, UserKey};
-use crate::signal::{SpanId, TraceId};
 use crate::time::{RunningTime, Timestamp};
 
+use super::ended::{Ended, EndedIds};
 use super::state::Session;
 
 /// Place of a session in the slab.
 pub(super) type Slot = u32;
 
 const NONE: Slot = Slot::MAX;
-
-/// How long an ended id is remembered, in running time: longer than any tab is left open over a holiday and then used
-/// again. Whoever comes back later begins with the first segment again, and with its id.
-const REMEMBERED: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// How many sessions of one user are looked at for an event without an id, so that one user cannot slow down the rest.
 /// Qlik Sense itself allows five at a time.
@@ -117,20 +112,6 @@ const fn by_age(session: &mut Session) -> &mut Links {
     &mut session.by_age
 }
 
-/// What is remembered of a session that has ended.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ended {
-    /// Its trace goes on if the id comes again.
-    pub(super) trace_id: TraceId,
-    /// The number and the span of its last segment.
-    pub(super) segment: u32,
-    /// The span of its last segment.
-    pub(super) span_id: SpanId,
-    /// When it ended, in event time.
-    pub(super) end: Timestamp,
-    at: RunningTime,
-}
-
 /// How much of a node is going on right now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeActivity {
@@ -149,9 +130,9 @@ pub(super) struct Table {
     ids: HashMap<(u16, SessionKey), Slot>,
     users: HashMap<(u16, UserKey), OfUser>,
     ages: [Chain; 3],
-    deadlines: BTreeSet<(RunningTime, Slot)>,
-    ended: HashMap<(u16, SessionKey), Ended>,
-    ended_order: VecDeque<(RunningTime, u16, SessionKey)>,
+    /// What is due at the same moment comes in the order in which it was opened.
+    deadlines: BTreeSet<(RunningTime, u64, Slot)>,
+    ended: EndedIds,
     activity: Vec<NodeActivity>,
 }
 
@@ -172,6 +153,14 @@ impl Table {
         self.sessions.iter().map(|(slot, session)| (slot as Slot, session))
     }
 
+    /// All open sessions, the next to be given up first.
+    pub(super) fn by_age(&self) -> impl Iterator<Item = (Slot, &Session)> {
+        let with_session = |slot: Slot| self.get(slot).map(|session| (slot, session));
+        self.ages.iter().flat_map(move |chain| {
+            std::iter::successors(with_session(chain.head), move |(_, session)| with_session(session.by_age.after))
+        })
+    }
+
     /// Open sessions, connections and users of each node, by the node's index.
     pub(super) fn activity(&self) -> &[NodeActivity] {
         &self.activity
@@ -184,7 +173,7 @@ impl Table {
 
     /// The ended session with this id.
     pub(super) fn find_ended(&self, node: u16, id: SessionKey) -> Option<Ended> {
-        self.ended.get(&(node, id)).copied()
+        self.ended.find(node, id)
     }
 
     /// A user's open sessions on a node, most recently active first; no more than [`OF_USER_MAX`].
@@ -217,11 +206,11 @@ impl Table {
     /// Takes in a session that begins. Its deadline must be set.
     pub(super) fn insert(&mut self, session: Session) -> Slot {
         let (node, user, id) = (session.node.index, session.identity.key, session.id);
-        let deadline = session.deadline;
+        let (deadline, opened) = (session.deadline, session.opened);
         let connections = session.connections.len();
         let slot = self.sessions.insert(session) as Slot;
         if let Some(id) = id {
-            self.forget_ended(node, id);
+            self.ended.forget(node, id);
             self.ids.insert((node, id), slot);
         }
         let of_user = self.users.entry((node, user)).or_default();
@@ -232,7 +221,7 @@ impl Table {
         if let Some(chain) = self.ages.get_mut(class) {
             chain.push_back(&mut self.sessions, slot, by_age);
         }
-        self.deadlines.insert((deadline, slot));
+        self.deadlines.insert((deadline, opened, slot));
         let activity = self.activity_of(node);
         activity.sessions += 1;
         activity.connections += connections;
@@ -261,16 +250,14 @@ impl Table {
             self.users.remove(&(node, user));
         }
         let Some(session) = self.sessions.try_remove(slot as usize) else { return };
-        self.deadlines.remove(&(session.deadline, slot));
+        self.deadlines.remove(&(session.deadline, session.opened, slot));
         let activity = self.activity_of(node);
         activity.sessions = activity.sessions.saturating_sub(1);
         activity.connections = activity.connections.saturating_sub(session.connections.len());
         activity.users = activity.users.saturating_sub(usize::from(last));
         if let Some(id) = session.id {
             self.ids.remove(&(node, id));
-            let (trace_id, segment) = (session.trace_id, session.segment);
-            let ended = Ended { trace_id, segment: segment.number, span_id: segment.span_id, end, at: now };
-            self.remember(node, id, ended, remembered_max);
+            self.ended.remember(node, id, &session, end, now, remembered_max);
         }
     }
 
@@ -311,22 +298,21 @@ impl Table {
     pub(super) fn schedule(&mut self, slot: Slot, deadline: RunningTime) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         if session.deadline != deadline {
-            self.deadlines.remove(&(session.deadline, slot));
+            self.deadlines.remove(&(session.deadline, session.opened, slot));
             session.deadline = deadline;
-            self.deadlines.insert((deadline, slot));
+            self.deadlines.insert((deadline, session.opened, slot));
         }
     }
 
     /// The earliest deadline of all, of sessions and of remembered ids.
     pub(super) fn deadline(&self) -> Option<RunningTime> {
-        let session = self.deadlines.first().map(|&(deadline, _)| deadline);
-        let ended = self.ended_order.front().map(|&(at, ..)| at + REMEMBERED);
-        session.into_iter().chain(ended).min()
+        let session = self.deadlines.first().map(|&(deadline, ..)| deadline);
+        session.into_iter().chain(self.ended.deadline()).min()
     }
 
     /// A session whose deadline has come.
     pub(super) fn due(&self, now: RunningTime) -> Option<Slot> {
-        self.deadlines.first().filter(|&&(deadline, _)| deadline <= now).map(|&(_, slot)| slot)
+        self.deadlines.first().filter(|&&(deadline, ..)| deadline <= now).map(|&(.., slot)| slot)
     }
 
     /// The session to give up first: with an opening event only, oldest first, without id before with; then the one
@@ -337,33 +323,7 @@ impl Table {
 
     /// Forgets ended ids that are old enough.
     pub(super) fn forget_until(&mut self, now: RunningTime) {
-        while let Some(&(at, node, id)) = self.ended_order.front()
-            && at + REMEMBERED <= now
-        {
-            self.ended_order.pop_front();
-            self.forget_ended_at(node, id, at);
-        }
-    }
-
-    fn remember(&mut self, node: u16, id: SessionKey, ended: Ended, remembered_max: usize) {
-        while self.ended_order.len() >= remembered_max.max(1) {
-            if let Some((at, node, id)) = self.ended_order.pop_front() {
-                self.forget_ended_at(node, id, at);
-            }
-        }
-        self.ended.insert((node, id), ended);
-        self.ended_order.push_back((ended.at, node, id));
-    }
-
-    /// An entry of the order that is older than what is remembered belongs to an earlier end of the same id.
-    fn forget_ended_at(&mut self, node: u16, id: SessionKey, at: RunningTime) {
-        if self.ended.get(&(node, id)).is_some_and(|ended| ended.at == at) {
-            self.forget_ended(node, id);
-        }
-    }
-
-    fn forget_ended(&mut self, node: u16, id: SessionKey) {
-        self.ended.remove(&(node, id));
+        self.ended.forget_until(now);
     }
 
     fn reorder(&mut self, slot: Slot, change: impl FnOnce(&mut Session)) {
