@@ -16,6 +16,9 @@ pub struct Agent {
     os: Option<&'static str>,
 }
 
+/// The families of operating systems. Stored sessions name them by their place here: only ever add to the end.
+pub const OS_FAMILIES: [&str; 6] = ["Windows", "Android", "iOS", "ChromeOS", "macOS", "Linux"];
+
 /// Browsers that call themselves something else first: the token that gives them away.
 const TOKENS: [(&str, &str); 9] = [
     ("HeadlessChrome/", "HeadlessChrome"),
@@ -53,6 +56,12 @@ impl Agent {
                 Self { name: name.filter(|_| version.is_some()).map(Box::from), version, os }
             }
         }
+    }
+
+    /// What was read out of a string before; `os` is one of [`OS_FAMILIES`].
+    #[must_use]
+    pub fn from_parts(name: Option<&str>, version: Option<&str>, os: Option<&'static str>) -> Self {
+        Self { name: name.map(Box::from), version: version.map(Box::from), os }
     }
 
     /// The name of the browser or program, for example `Chrome`.
@@ -117,6 +126,7 @@ mod tests {
         let agent = Agent::parse(user_agent);
         let said = (agent.name().unwrap_or("-"), agent.major_version().unwrap_or("-"), agent.os().unwrap_or("-"));
         assert_eq!(said, expected, "{user_agent}");
+        assert!(agent.os().is_none_or(|os| OS_FAMILIES.contains(&os)), "{user_agent}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::hashing::Seeded;
 use super::ids::Ids;
 
 /// The user agent as it may be sent.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Browser {
     /// The string and what was read out of it.
     Clear {
@@ -40,7 +40,7 @@ pub enum Client {
 }
 
 /// Where a connection leads to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The app, where Qlik told one.
     pub app: Option<Guid>,
@@ -113,6 +113,20 @@ impl Details {
         }
     }
 
+    /// A clear browser that was stored.
+    pub(super) fn restored_browser(&mut self, browser: &Browser) -> Arc<Browser> {
+        let hash = self.hasher.hash_one(browser.original());
+        let rehash = |known: &Browser| self.hasher.hash_one(known.original());
+        self.browsers.get(hash, |known| known == browser, || browser.clone(), rehash)
+    }
+
+    /// A target that was stored.
+    pub(super) fn restored_target(&mut self, target: &Target) -> Arc<Target> {
+        let rehash =
+            |target: &Target| self.hasher.hash_one((target.app, target.app_name.as_deref(), target.path.as_deref()));
+        self.targets.get(rehash(target), |known| known == target, || target.clone(), rehash)
+    }
+
     /// Where an event leads to; `None` where it says nothing of it.
     pub(super) fn target(&mut self, event: &Event<'_>, app_name: Option<&str>, of_user: Handling) -> Arc<Target> {
         let length_max = self.length_max;
@@ -137,7 +151,7 @@ impl Details {
 
 /// The path as it may be sent. A client may name an identity in it (`/app/<id>/identity/<name>/ttl/60`), and often that is
 /// the user's name.
-fn without_identity(path: &str, of_user: Handling) -> Cow<'_, str> {
+pub(super) fn without_identity(path: &str, of_user: Handling) -> Cow<'_, str> {
     const MARKER: &str = "/identity/";
     if of_user == Handling::Keep {
         return Cow::Borrowed(path);

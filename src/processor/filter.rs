@@ -34,6 +34,18 @@ pub enum Handling {
     Drop,
 }
 
+impl Handling {
+    /// The one that tells less.
+    #[must_use]
+    pub const fn stricter(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Drop, _) | (_, Self::Drop) => Self::Drop,
+            (Self::Hash, _) | (_, Self::Hash) => Self::Hash,
+            (Self::Keep, Self::Keep) => Self::Keep,
+        }
+    }
+}
+
 /// What becomes of personal data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Privacy {
@@ -149,9 +161,13 @@ impl Identities {
             return self.known.get(hash, same, || clear(ids, user, self.length_max), rehash);
         }
         // The clear user must not be kept, so the hash is made each time.
-        let key = key_of(ids, user);
+        self.identify_key(handling, key_of(ids, user))
+    }
+
+    /// The identity of a user of whom no more than the key is known; `handling` is the one of all the others.
+    pub(super) fn identify_key(&mut self, handling: Handling, key: UserKey) -> Arc<Identity> {
         let hash = self.hasher.hash_one(key);
-        let make = || concealed(key, handling);
+        let make = || Identity::concealed(key, handling);
         self.known.get(hash, |known| known.key == key, make, |known| self.hasher.hash_one(known.key))
     }
 }
@@ -176,13 +192,16 @@ fn clear(ids: &Ids, user: &User<'_>, length_max: usize) -> Identity {
     }
 }
 
-fn concealed(key: UserKey, handling: Handling) -> Identity {
-    let hash = (handling == Handling::Hash).then(|| hex(&key));
-    let label = match hash.as_deref().and_then(|hash| hash.get(..8)) {
-        Some(beginning) => format!("user {beginning}").into(),
-        None => "a user".into(),
-    };
-    Identity { key, user_id: None, user_name: None, directory: None, user_hash: hash, label }
+impl Identity {
+    /// A user of whom only the key may be kept, and with [`Handling::Hash`] be sent.
+    pub(super) fn concealed(key: UserKey, handling: Handling) -> Self {
+        let hash = (handling == Handling::Hash).then(|| hex(&key));
+        let label = match hash.as_deref().and_then(|hash| hash.get(..8)) {
+            Some(beginning) => format!("user {beginning}").into(),
+            None => "a user".into(),
+        };
+        Self { key, user_id: None, user_name: None, directory: None, user_hash: hash, label }
+    }
 }
 
 #[cfg(test)]

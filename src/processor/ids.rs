@@ -14,6 +14,7 @@
 //! | connection span | SHA-256, first 8 bytes | `connection`, trace, node, open time (64), app (16 bytes or none), ordinal (32), part (32) |
 //! | user | HMAC-SHA-256(key), first 16 bytes | `user`, directory, user |
 //! | other text | HMAC-SHA-256(key), first 16 bytes | its kind, the text |
+//! | cover of a stored datagram | HMAC-SHA-256(key), first 16 bytes | `cover`, its name, number of the block (64 bits) |
 //!
 //! Node, directory and user are in the form in which they are compared ([`caseless`](crate::event::caseless)); a GUID is
 //! its 36 lower-case characters; times are nanoseconds since the Unix epoch. A result of zeros, which OpenTelemetry calls
@@ -61,6 +62,11 @@ pub struct SessionKey {
 }
 
 impl SessionKey {
+    /// A key that was stored: its bytes, and whether they are the id itself.
+    pub(super) const fn restored(bytes: [u8; 16], clear: bool) -> Self {
+        Self { bytes, clear }
+    }
+
     /// The trace of a session that has this id from its opening on.
     #[must_use]
     pub const fn trace_id(self) -> TraceId {
@@ -165,6 +171,17 @@ impl Ids {
     #[must_use]
     pub fn user_key(&self, directory: &str, user: &str) -> UserKey {
         self.keyed(&[b"user", directory.as_bytes(), user.as_bytes()])
+    }
+
+    /// Covers bytes that must not be stored clear, or uncovers them: each is changed by a keyed hash of its place and of
+    /// `name`, which must not be given to any other bytes.
+    pub(super) fn cover(&self, name: &[u8], bytes: &mut [u8]) {
+        for (index, block) in bytes.chunks_mut(16).enumerate() {
+            let cover = self.keyed(&[b"cover", name, &(index as u64).to_be_bytes()]);
+            for (byte, cover) in block.iter_mut().zip(cover) {
+                *byte ^= cover;
+            }
+        }
     }
 
     /// The keyed hash of any other text, as 32 hexadecimal digits. The kind keeps equal texts of different kinds apart.

@@ -26,6 +26,7 @@ mod hashing;
 pub mod ids;
 mod mapping;
 pub mod node;
+pub mod record;
 pub mod sequence;
 pub mod session;
 mod spelling;
@@ -173,6 +174,7 @@ pub struct Processor {
     /// Bytes that are held for their order, of all nodes together.
     held_bytes: usize,
     flow: Flow,
+    records: record::Records,
 }
 
 /// What an event passes once it has its place in the order.
@@ -205,7 +207,8 @@ impl Processor {
             length_max: config.attribute_length_max,
             ids,
         };
-        Self { nodes: Nodes::new(config.nodes_max, config.attribute_length_max, config.resource), held_bytes: 0, flow }
+        let nodes = Nodes::new(config.nodes_max, config.attribute_length_max, config.resource);
+        Self { nodes, held_bytes: 0, flow, records: record::Records::default() }
     }
 
     /// Takes one input in.
@@ -214,7 +217,8 @@ impl Processor {
             Input::Datagram(datagram) => self.datagram(now, &datagram, output),
             Input::AppNames(names) => self.flow.app_names = names,
             Input::Drain => {
-                for Known { node, sequencer, .. } in self.nodes.iter_mut() {
+                for Known { node, sequencer, changed, .. } in self.nodes.iter_mut() {
+                    *changed = true;
                     sequencer.flush(now.running, &mut self.held_bytes, |step| {
                         self.flow.step(now, node, step, None, output);
                     });
@@ -225,8 +229,9 @@ impl Processor {
 
     /// Does what is due. Looks at a bounded number of sessions; [`Self::deadline`] tells whether more is due at once.
     pub fn advance(&mut self, now: Now, output: &mut impl Output) {
-        for Known { node, sequencer, .. } in self.nodes.iter_mut() {
+        for Known { node, sequencer, changed, .. } in self.nodes.iter_mut() {
             if sequencer.deadline().is_some_and(|deadline| deadline <= now.running) {
+                *changed = true;
                 let flow = &mut self.flow;
                 sequencer.advance(now.running, &mut self.held_bytes, |step| flow.step(now, node, step, None, output));
             }
@@ -276,7 +281,7 @@ impl Processor {
         let Some(known) = self.nodes.find_or_add(&event.node) else {
             return output.report(Report::Rejected(RejectReason::TooManyNodes));
         };
-        let Known { node, sequencer, last_event } = known;
+        let Known { node, sequencer, last_event, .. } = known;
         *last_event = datagram.received;
         // A time that cannot be true must not decide what comes before what.
         let time = event.time.map(|time| believable(Some(time), datagram.received).0);

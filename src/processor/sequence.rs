@@ -38,10 +38,14 @@ use crate::event::{Datagram, Format};
 use crate::time::{RunningTime, Timestamp};
 
 mod gaps;
+mod record;
 #[cfg(test)]
 mod tests;
 
-use gaps::Gaps;
+use super::record::Changed;
+use gaps::{Gaps, Serials};
+
+pub(super) use record::StoredHeld;
 
 /// The largest number; 1 follows it.
 const NUMBER_MAX: u64 = 2_147_483_647;
@@ -106,6 +110,7 @@ pub struct Held {
     /// When it was received.
     pub received: Timestamp,
     time: Timestamp,
+    since: RunningTime,
 }
 
 /// One step of a node's order.
@@ -147,11 +152,16 @@ pub struct Sequencer {
     waiting: VecDeque<(RunningTime, u64)>,
     last_extended: Option<RunningTime>,
     recent: Recent,
+    serials: Serials,
+    /// Places at which something was held, or is no longer.
+    changed: Changed<u64>,
 }
 
 /// One run of the counter.
 #[derive(Debug)]
 struct Count {
+    /// Counts the runs of a node.
+    run: u64,
     next: u64,
     first: u64,
     began: RunningTime,
@@ -173,8 +183,9 @@ struct OldCount {
 }
 
 impl Count {
-    fn begin(place: u64, time: Timestamp, now: RunningTime) -> Self {
+    fn begin(run: u64, place: u64, time: Timestamp, now: RunningTime) -> Self {
         Self {
+            run,
             next: place,
             first: place,
             began: now,
@@ -192,8 +203,8 @@ impl Count {
     }
 
     /// Whether a lower place is still to be had; it is then taken.
-    fn take_late(&mut self, place: u64, now: RunningTime) -> bool {
-        if self.gaps.take(place, |_| true) {
+    fn take_late(&mut self, place: u64, now: RunningTime, serials: &mut Serials) -> bool {
+        if self.gaps.take(place, |_| true, serials) {
             return true;
         }
         let before_first = place < self.first
@@ -207,12 +218,12 @@ impl Count {
     }
 
     /// The gap up to `place`, which is then the next.
-    fn skip_to(&mut self, place: u64, now: RunningTime) -> Option<Step> {
+    fn skip_to(&mut self, place: u64, now: RunningTime, serials: &mut Serials) -> Option<Step> {
         if place <= self.next {
             return None;
         }
         let (first, missing) = (self.next, place - self.next);
-        self.gaps.add(now, first, place);
+        self.gaps.add(now, first, place, serials);
         self.next = place;
         Some(Step::Gap { first: shown(first), last: shown(place - 1), missing })
     }
@@ -236,7 +247,7 @@ impl Sequencer {
         let Some(number) = arrival.sequence else { return out(Step::Take { late: false }) };
         let Some(count) = &mut self.count else {
             // Two rounds below lie places for what came before, however far the numbers wrap.
-            let mut count = Count::begin(u64::from(number) + 2 * NUMBER_MAX, time, now);
+            let mut count = Count::begin(1, u64::from(number) + 2 * NUMBER_MAX, time, now);
             count.next += 1;
             self.count = Some(count);
             return out(Step::Take { late: false });
@@ -252,11 +263,15 @@ impl Sequencer {
             self.release_following(now, held_bytes, &mut out);
         } else if place > count.next {
             self.hold(now, place, time, arrival, held_bytes, out);
-        } else if count.gaps.take(place, |told| arrival.time.is_none() || now.since(told) < FRESH_GAP) {
+        } else if count.gaps.take(
+            place,
+            |told| arrival.time.is_none() || now.since(told) < FRESH_GAP,
+            &mut self.serials,
+        ) {
             out(Step::Take { late: true });
         } else if time > count.last_time + RESTART_LATER {
             self.restart(now, number, time, held_bytes, out);
-        } else if count.take_late(place, now) {
+        } else if count.take_late(place, now, &mut self.serials) {
             out(Step::Take { late: true });
         } else if now.since(count.last_taken) > SILENCE {
             self.restart(now, number, time, held_bytes, out);
@@ -268,7 +283,7 @@ impl Sequencer {
     /// Lets go what has been held long enough.
     pub fn advance(&mut self, now: RunningTime, held_bytes: &mut usize, mut out: impl FnMut(Step)) {
         if self.old.as_ref().is_some_and(|old| old.until <= now) {
-            self.old = None;
+            self.forget_old_count();
         }
         while self.deadline().is_some_and(|deadline| deadline <= now) {
             self.release_lowest(now, held_bytes, &mut out);
@@ -318,8 +333,9 @@ impl Sequencer {
         }
         let Datagram { bytes, received, .. } = arrival.datagram;
         *held_bytes += bytes.len();
-        self.held.insert(place, Held { bytes: bytes.into(), received, time });
+        self.held.insert(place, Held { bytes: bytes.into(), received, time, since: now });
         self.waiting.push_back((now, place));
+        self.changed.note(place);
         while self.held.len() > HELD_MAX || (*held_bytes > HELD_BYTES_MAX && !self.held.is_empty()) {
             self.release_lowest(now, held_bytes, &mut out);
         }
@@ -335,17 +351,21 @@ impl Sequencer {
     ) {
         self.flush(now, held_bytes, &mut out);
         out(Step::Restarted);
-        let mut count = Count::begin(2 * NUMBER_MAX + 1, time, now);
-        if let Some(gap) = count.skip_to(2 * NUMBER_MAX + u64::from(number), now) {
+        self.forget_old_count();
+        let run = self.count.as_ref().map_or(1, |count| count.run + 1);
+        let mut count = Count::begin(run, 2 * NUMBER_MAX + 1, time, now);
+        if let Some(gap) = count.skip_to(2 * NUMBER_MAX + u64::from(number), now, &mut self.serials) {
             out(gap);
         }
         count.next += 1;
         // Where the clock was set back nothing tells old from new.
-        let old = self.count.replace(count).filter(|old| old.last_time < time);
-        self.old = old.map(|old| {
+        self.old = self.count.replace(count).map(|old| {
             let border = old.last_time + time.since(old.last_time) / 2;
             OldCount { count: old, border, until: now + OLD_COUNT }
         });
+        if self.old.as_ref().is_some_and(|old| old.count.last_time >= time) {
+            self.forget_old_count();
+        }
         out(Step::Take { late: false });
     }
 
@@ -355,14 +375,21 @@ impl Sequencer {
         // What the old count still waited for was never told as a gap: it is the end that nothing came after.
         let taken = if place >= count.next {
             if place > count.next {
-                count.gaps.add(now, count.next, place);
+                count.gaps.add(now, count.next, place, &mut self.serials);
             }
             count.next = place + 1;
             true
         } else {
-            count.take_late(place, now)
+            count.take_late(place, now, &mut self.serials)
         };
         out(if taken { Step::TakeOld } else { Step::Duplicate });
+    }
+
+    /// Forgets the run before the last restart, with its gaps.
+    fn forget_old_count(&mut self) {
+        for gap in self.old.take().iter().flat_map(|old| &old.count.gaps.ranges) {
+            self.serials.changed.note(gap.serial);
+        }
     }
 
     /// Gives up on what is missing before the lowest place that is held.
@@ -372,7 +399,7 @@ impl Sequencer {
             self.waiting.clear();
             return self.held.clear();
         };
-        if let Some(gap) = count.skip_to(lowest, now) {
+        if let Some(gap) = count.skip_to(lowest, now, &mut self.serials) {
             out(gap);
         }
         self.release_following(now, held_bytes, out);
@@ -384,6 +411,7 @@ impl Sequencer {
         while let Some(entry) = self.held.first_entry()
             && *entry.key() <= count.next
         {
+            self.changed.note(*entry.key());
             let held = entry.remove();
             *held_bytes = held_bytes.saturating_sub(held.bytes.len());
             count.next += 1;

@@ -5,4 +5,5 @@
 pub mod accounting;
 pub mod certificates;
 pub mod collector;
+pub mod script;
 pub mod site;

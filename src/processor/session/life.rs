@@ -60,6 +60,7 @@ impl SessionTracker {
             moved: self.events,
             heartbeat_due: self.config.heartbeat.map_or(RunningTime::NEVER, |heartbeat| now.running + heartbeat),
             alone: true,
+            changed: true,
             deadline: RunningTime::NEVER,
             by_user: Links::default(),
             by_age: Links::default(),
@@ -173,7 +174,12 @@ impl SessionTracker {
         out(Transition::Segment { session, segment, end: end.max(segment.start), reason });
         let end = end.max(session.start);
         out(Transition::Ended { session, end, reason });
-        self.table.remove(slot, end, now.running, self.config.open_sessions_max.max(REMEMBERED_MIN));
+        self.table.remove(slot, end, now.running, self.remembered_max());
+    }
+
+    /// How many ended ids are remembered.
+    pub(super) fn remembered_max(&self) -> usize {
+        self.config.open_sessions_max.max(REMEMBERED_MIN)
     }
 
     pub(super) fn end_suspects(&mut self, now: Now, out: &mut impl FnMut(Transition<'_>)) {
@@ -185,6 +191,7 @@ impl SessionTracker {
         let suspects: Vec<Slot> = suspects.take(ADVANCE_MAX).collect();
         if suspects.len() < ADVANCE_MAX {
             self.restarts.remove(position);
+            self.restarted.note(node);
         }
         for slot in suspects {
             let Some(end) = self.table.get(slot).map(|session| session.last_activity) else { continue };
@@ -215,7 +222,7 @@ impl SessionTracker {
         }
     }
 
-    fn expiry(&self, session: &Session) -> RunningTime {
+    pub(super) fn expiry(&self, session: &Session) -> RunningTime {
         let connected = !session.connections.is_empty();
         session.heard + if connected { self.config.expire_connected_after } else { self.config.expire_after }
     }

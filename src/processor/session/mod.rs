@@ -36,14 +36,17 @@ use super::detail::{Browser, Client, Target};
 use super::filter::Identity;
 use super::ids::{Ids, SessionKey};
 use super::node::Node;
+use super::record::Changed;
 
 mod ended;
 mod life;
 mod place;
 mod recent;
+mod record;
 mod state;
 mod table;
 
+pub(super) use record::Returning;
 pub use state::{CloseReason, Connection, EndReason, Piece, Session, Start};
 pub use table::NodeActivity;
 
@@ -51,6 +54,7 @@ use ended::Ended;
 use life::end_connection;
 use place::Place;
 use recent::{Ordinals, Thing};
+use record::Misfits;
 use state::Until;
 use table::{Slot, Table};
 
@@ -196,11 +200,17 @@ pub struct SessionTracker {
     table: Table,
     /// Counts events, to tell what was heard before a restart from what was heard after it.
     events: u64,
+    /// The running time of the last event.
+    latest: RunningTime,
     restarts: Vec<Restart>,
+    /// Nodes whose restarts have changed.
+    restarted: Changed<u16>,
     /// By node, user and time.
     sessions_without_id: Ordinals,
     /// By trace, time and app.
     connections: Ordinals,
+    /// What was restored and is more than the limits allow.
+    misfits: Misfits,
 }
 
 /// A node's counter restarted: sessions that were last touched before are suspect.
@@ -220,15 +230,19 @@ impl SessionTracker {
             ids,
             table: Table::default(),
             events: 0,
+            latest: RunningTime::START,
             restarts: Vec::new(),
+            restarted: Changed::default(),
             sessions_without_id: Ordinals::default(),
             connections: Ordinals::default(),
+            misfits: Misfits::default(),
         }
     }
 
     /// Takes one event in, and tells what it did.
     pub fn on_event(&mut self, now: Now, occurrence: &Occurrence<'_>, out: &mut impl FnMut(Transition<'_>)) {
         self.events += 1;
+        self.latest = now.running;
         if occurrence.failure.is_some() {
             let (node, id) = (occurrence.node.index, occurrence.id);
             let session = id.and_then(|id| self.table.find(node, id)).and_then(|slot| self.table.get(slot));
@@ -246,6 +260,7 @@ impl SessionTracker {
 
     /// Notes that a node's counter restarted: its open sessions are suspect from now on.
     pub fn on_restart(&mut self, now: Now, node: &Node) {
+        self.restarted.note(node.index);
         let restart = Restart { node: node.index, before: self.events, due: now.running + SUSPECT_FOR };
         // A counter that restarts faster than this is no proxy's; the newest restart then stands for the ones before it.
         let recent = self.restarts.iter_mut().filter(|earlier| earlier.node == node.index);
@@ -259,7 +274,8 @@ impl SessionTracker {
 
     /// Does what is due. Looks at a bounded number of sessions; [`Self::deadline`] tells whether more is due at once.
     pub fn advance(&mut self, now: Now, out: &mut impl FnMut(Transition<'_>)) {
-        self.table.forget_until(now.running);
+        self.table.ended.forget_until(now.running);
+        self.settle(now, out);
         self.end_suspects(now, out);
         for _ in 0..ADVANCE_MAX {
             let Some(slot) = self.table.due(now.running) else { break };
@@ -270,7 +286,9 @@ impl SessionTracker {
     /// When to call [`Self::advance`] next; calling it earlier is harmless.
     #[must_use]
     pub fn deadline(&self) -> Option<RunningTime> {
-        self.table.deadline().into_iter().chain(self.restarts.iter().map(|restart| restart.due)).min()
+        let restarts = self.restarts.iter().map(|restart| restart.due);
+        let unsettled = self.is_unsettled().then_some(RunningTime::START);
+        self.table.deadline().into_iter().chain(restarts).chain(unsettled).min()
     }
 
     /// How many sessions are open.
@@ -381,15 +399,20 @@ impl SessionTracker {
     }
 
     fn make_room_for_connection(&mut self, slot: Slot, out: &mut impl FnMut(Transition<'_>)) {
-        let Some(session) = self.table.get_mut(slot) else { return };
-        if session.connections.len() < self.config.connections_per_session_max.max(1) {
-            return;
-        }
-        let connection = session.connections.remove(0);
-        let node = session.node.index;
-        self.table.count_connections(node, 0, 1);
-        if let Some(session) = self.table.get(slot) {
-            end_connection(session, &connection, session.last_activity, CloseReason::Evicted, out);
+        self.shrink(slot, self.config.connections_per_session_max.max(1) - 1, out);
+    }
+
+    /// Gives up the oldest connections of a session, down to a number of them.
+    fn shrink(&mut self, slot: Slot, connections_max: usize, out: &mut impl FnMut(Transition<'_>)) {
+        while let Some(session) = self.table.get_mut(slot)
+            && session.connections.len() > connections_max
+        {
+            let connection = session.connections.remove(0);
+            let node = session.node.index;
+            self.table.count_connections(node, 0, 1);
+            if let Some(session) = self.table.get(slot) {
+                end_connection(session, &connection, session.last_activity, CloseReason::Evicted, out);
+            }
         }
     }
 

@@ -155,6 +155,8 @@ pub struct Session {
     pub(super) moved: u64,
     pub(super) heartbeat_due: RunningTime,
     pub(super) alone: bool,
+    /// Whether its record is out of date.
+    pub(super) changed: bool,
     pub(super) deadline: RunningTime,
     pub(super) by_user: Links,
     pub(super) by_age: Links,

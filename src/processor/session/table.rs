@@ -11,6 +11,7 @@ use slab::Slab;
 
 use crate::processor::hashing::HashMap;
 use crate::processor::ids::{SessionKey, UserKey};
+use crate::processor::record::Changed;
 use crate::time::{RunningTime, Timestamp};
 
 use super::ended::{Ended, EndedIds};
@@ -132,7 +133,11 @@ pub(super) struct Table {
     ages: [Chain; 3],
     /// What is due at the same moment comes in the order in which it was opened.
     deadlines: BTreeSet<(RunningTime, u64, Slot)>,
-    ended: EndedIds,
+    pub(super) ended: EndedIds,
+    /// Sessions whose records are out of date; some have ended since.
+    pub(super) changed: Changed<Slot>,
+    /// The numbers of sessions that have ended.
+    pub(super) gone: Changed<u64>,
     activity: Vec<NodeActivity>,
 }
 
@@ -146,6 +151,7 @@ impl Table {
     }
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Session> {
+        self.note(slot);
         self.sessions.get_mut(slot as usize)
     }
 
@@ -206,9 +212,12 @@ impl Table {
     /// Takes in a session that begins. Its deadline must be set.
     pub(super) fn insert(&mut self, session: Session) -> Slot {
         let (node, user, id) = (session.node.index, session.identity.key, session.id);
-        let (deadline, opened) = (session.deadline, session.opened);
+        let (deadline, opened, changed) = (session.deadline, session.opened, session.changed);
         let connections = session.connections.len();
         let slot = self.sessions.insert(session) as Slot;
+        if changed {
+            self.changed.note(slot);
+        }
         if let Some(id) = id {
             self.ended.forget(node, id);
             self.ids.insert((node, id), slot);
@@ -250,6 +259,7 @@ impl Table {
             self.users.remove(&(node, user));
         }
         let Some(session) = self.sessions.try_remove(slot as usize) else { return };
+        self.gone.note(session.opened);
         self.deadlines.remove(&(session.deadline, session.opened, slot));
         let activity = self.activity_of(node);
         activity.sessions = activity.sessions.saturating_sub(1);
@@ -298,6 +308,10 @@ impl Table {
     pub(super) fn schedule(&mut self, slot: Slot, deadline: RunningTime) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         if session.deadline != deadline {
+            if !session.changed {
+                session.changed = true;
+                self.changed.note(slot);
+            }
             self.deadlines.remove(&(session.deadline, session.opened, slot));
             session.deadline = deadline;
             self.deadlines.insert((deadline, session.opened, slot));
@@ -321,9 +335,34 @@ impl Table {
         self.ages.iter().map(|chain| chain.head).find(|&slot| slot != NONE)
     }
 
-    /// Forgets ended ids that are old enough.
-    pub(super) fn forget_until(&mut self, now: RunningTime) {
-        self.ended.forget_until(now);
+    /// Begins to note what changes.
+    pub(super) fn start_noting(&mut self) {
+        self.sessions.iter_mut().for_each(|(_, session)| session.changed = false);
+        self.changed.start();
+        self.gone.start();
+        self.ended.changed.start();
+    }
+
+    /// A session whose record is out of date, which is then no longer so.
+    pub(super) fn take_changed(&mut self, slot: Slot) -> Option<&Session> {
+        let session = self.sessions.get_mut(slot as usize).filter(|session| session.changed)?;
+        session.changed = false;
+        Some(session)
+    }
+
+    /// Every session is at a place below this one.
+    pub(super) fn slots(&self) -> Slot {
+        Slot::try_from(self.sessions.capacity()).unwrap_or(Slot::MAX)
+    }
+
+    /// Notes that a session changes.
+    fn note(&mut self, slot: Slot) {
+        if let Some(session) = self.sessions.get_mut(slot as usize)
+            && !session.changed
+        {
+            session.changed = true;
+            self.changed.note(slot);
+        }
     }
 
     fn reorder(&mut self, slot: Slot, change: impl FnOnce(&mut Session)) {
