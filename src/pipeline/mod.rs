@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use crate::processor::Processor;
 use crate::processor::ids::Key;
 use crate::signal::Signal;
-use crate::store::{Budget, Store};
+use crate::store::{Budget, Happening, Observer, Store};
 use crate::telemetry::{Telemetry, metrics};
 use crate::time::RunningTime;
 use crate::{exporter, processor, receiver, store, telemetry};
@@ -131,7 +131,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let telemetry = Telemetry::default();
     let clock = Clock::start(RunningTime::START);
     let budget = Budget { bytes: config.store.max_size.min(OUTBOX_BYTES_MAX), age: config.store.max_age };
-    let store = Store::in_memory(budget);
+    let store = Store::in_memory(budget, Arc::new(StoreObserver(telemetry.clone())));
     let (stop_exporter, exporter_stopped) = watch::channel(None);
     let (end, ended) = watch::channel(false);
 
@@ -206,6 +206,18 @@ impl Running {
             open_sessions: core.unwrap_or_default(),
             logs_left: self.store.pending(Signal::Logs).items,
             spans_left: self.store.pending(Signal::Traces).items,
+        }
+    }
+}
+
+/// Counts what the store gives up.
+#[derive(Debug)]
+struct StoreObserver(Telemetry);
+
+impl Observer for StoreObserver {
+    fn observe(&self, happening: Happening) {
+        if let Happening::Expired { signal, what, .. } = happening {
+            self.0.expired(signal, what.items);
         }
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a broken test fixture fails the test")]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,9 +13,8 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use prost::Message;
 use sense_otel::exporter::{Compression, Config, Exporter, RetryConfig, TlsConfig};
 use sense_otel::signal::{ExportRequest, Signal};
-use sense_otel::store::{Budget, Store};
+use sense_otel::store::{Budget, Commit, Store, Unobserved};
 use sense_otel::telemetry::Telemetry;
-use sense_otel::time::RunningTime;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -44,7 +44,8 @@ struct Rig {
 impl Rig {
     /// Starts with these requests waiting.
     fn with_backlog(config: Config, backlog: Vec<ExportRequest>) -> Self {
-        let store = Store::in_memory(Budget { bytes: 64 * 1024 * 1024, age: Duration::from_secs(3600) });
+        let budget = Budget { bytes: 64 * 1024 * 1024, age: Duration::from_secs(3600) };
+        let store = Store::in_memory(budget, Arc::new(Unobserved));
         let telemetry = Telemetry::default();
         append(&store, &telemetry, backlog);
         let exporter = Exporter::new(config, &store, &telemetry, 7).expect("a usable configuration");
@@ -108,9 +109,7 @@ fn append(store: &Store, telemetry: &Telemetry, requests: Vec<ExportRequest>) {
     for request in &requests {
         telemetry.produced(request.signal, u64::from(request.items));
     }
-    let expired = store.append(requests, RunningTime::START);
-    telemetry.expired(Signal::Logs, expired.logs);
-    telemetry.expired(Signal::Traces, expired.traces);
+    store.append(Commit { requests, ..Commit::default() }).expect("room in memory");
 }
 
 const GRACE: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use super::*;
 
 /// Sends metrics every so often from now on.
 fn start(config: Config, telemetry: &Telemetry) -> Metrics {
-    let store = Store::in_memory(Budget { bytes: 0, age: Duration::ZERO });
+    let store = Store::in_memory(Budget { bytes: 0, age: Duration::ZERO }, Arc::new(Unobserved));
     let exporter = Exporter::new(config, &store, telemetry, 7).expect("a usable configuration");
     metrics::start(telemetry, exporter.metrics(), Duration::from_millis(50), &[], &Handle::current())
 }

@@ -1,9 +1,61 @@
+use std::time::Duration;
+
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::store::{Commit, Store};
+use crate::time::Now;
 
 const UNLIMITED: Budget = Budget { bytes: u64::MAX, age: Duration::MAX };
 const ALL: Limit = Limit { bytes: usize::MAX, items: u64::MAX };
+
+/// What had to go, in items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Expired {
+    logs: u64,
+    traces: u64,
+}
+
+#[derive(Debug, Default)]
+struct Heard(Mutex<Expired>);
+
+impl Observer for Heard {
+    fn observe(&self, happening: Happening) {
+        let Happening::Expired { signal, what, .. } = happening else { panic!("{happening:?} in memory") };
+        let mut expired = self.0.lock().expect("no panic before");
+        if signal == Signal::Logs { expired.logs += what.items } else { expired.traces += what.items }
+    }
+}
+
+/// A store, and what it tells.
+#[derive(Clone, Debug)]
+struct Rig {
+    store: Store,
+    heard: Arc<Heard>,
+}
+
+impl Rig {
+    fn in_memory(budget: Budget) -> Self {
+        let heard = Arc::new(Heard::default());
+        Self { store: Store::in_memory(budget, Arc::clone(&heard) as Arc<dyn Observer>), heard }
+    }
+
+    /// Returns what expired.
+    fn append(&self, requests: Vec<ExportRequest>, running: RunningTime) -> Expired {
+        let now = Now { running, ..Now::default() };
+        self.store.append(Commit { requests, now, ..Commit::default() }).expect("room in memory");
+        std::mem::take(&mut *self.heard.0.lock().expect("no panic before"))
+    }
+}
+
+impl std::ops::Deref for Rig {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
 
 fn request(signal: Signal, items: u32, size: usize) -> ExportRequest {
     ExportRequest { signal, items, body: Bytes::from(vec![b'x'; size]) }
@@ -19,7 +71,7 @@ fn costs(requests: u64, size: u64) -> u64 {
 
 #[test]
 fn a_batch_is_cut_by_bytes_and_by_items_and_holds_one_request_at_least() {
-    let store = Store::in_memory(UNLIMITED);
+    let store = Rig::in_memory(UNLIMITED);
     let sizes = [40, 40, 40, 500, 10];
     let _ = store.append(sizes.map(|size| request(Signal::Logs, 3, size)).to_vec(), at(0));
 
@@ -39,7 +91,7 @@ fn a_batch_is_cut_by_bytes_and_by_items_and_holds_one_request_at_least() {
 
 #[test]
 fn acknowledging_frees_everything_up_to_the_position_and_nothing_twice() {
-    let store = Store::in_memory(UNLIMITED);
+    let store = Rig::in_memory(UNLIMITED);
     let _ = store.append(vec![request(Signal::Traces, 2, 10); 3], at(0));
     let first = store.next(Signal::Traces, Position::START, Limit { bytes: 20, items: 100 }).expect("stored");
 
@@ -56,7 +108,7 @@ fn acknowledging_frees_everything_up_to_the_position_and_nothing_twice() {
 
 #[test]
 fn over_the_byte_budget_the_oldest_goes_whatever_its_signal() {
-    let store = Store::in_memory(Budget { bytes: costs(3, 100), age: Duration::MAX });
+    let store = Rig::in_memory(Budget { bytes: costs(3, 100), age: Duration::MAX });
     let _ = store.append(vec![request(Signal::Traces, 1, 100), request(Signal::Logs, 2, 100)], at(0));
     assert_eq!(store.append(vec![request(Signal::Logs, 4, 100)], at(1)), Expired::default());
     assert_eq!(store.append(vec![request(Signal::Logs, 8, 100)], at(2)), Expired { logs: 0, traces: 1 });
@@ -67,7 +119,7 @@ fn over_the_byte_budget_the_oldest_goes_whatever_its_signal() {
 
 #[test]
 fn what_is_older_than_the_budget_allows_goes_with_the_next_append() {
-    let store = Store::in_memory(Budget { bytes: u64::MAX, age: Duration::from_secs(60) });
+    let store = Rig::in_memory(Budget { bytes: u64::MAX, age: Duration::from_secs(60) });
     let _ = store.append(vec![request(Signal::Logs, 5, 10)], at(0));
     assert_eq!(store.append(vec![request(Signal::Traces, 1, 10)], at(60)), Expired::default());
     assert_eq!(store.append(Vec::new(), at(61)), Expired { logs: 5, traces: 0 });
@@ -75,7 +127,7 @@ fn what_is_older_than_the_budget_allows_goes_with_the_next_append() {
 
 #[test]
 fn what_was_handed_out_does_not_expire() {
-    let store = Store::in_memory(Budget { bytes: costs(2, 100), age: Duration::from_secs(1) });
+    let store = Rig::in_memory(Budget { bytes: costs(2, 100), age: Duration::from_secs(1) });
     let _ = store.append(vec![request(Signal::Logs, 1, 100), request(Signal::Logs, 2, 100)], at(0));
     let in_hand = store.next(Signal::Logs, Position::START, Limit { bytes: 100, items: 9 }).expect("stored");
 
@@ -90,14 +142,14 @@ fn what_was_handed_out_does_not_expire() {
 
 #[test]
 fn a_request_that_alone_exceeds_the_budget_expires_at_once() {
-    let store = Store::in_memory(Budget { bytes: 10, age: Duration::MAX });
+    let store = Rig::in_memory(Budget { bytes: 10, age: Duration::MAX });
     assert_eq!(store.append(vec![request(Signal::Logs, 7, 100)], at(0)), Expired { logs: 7, traces: 0 });
     assert_eq!(store.pending(Signal::Logs), Pending::default());
 }
 
 #[tokio::test]
 async fn an_append_wakes_who_waits_for_its_signal() {
-    let store = Store::in_memory(UNLIMITED);
+    let store = Rig::in_memory(UNLIMITED);
     let waiting = tokio::spawn({
         let store = store.clone();
         async move { store.appended(Signal::Traces, Position::START).await }
@@ -131,7 +183,7 @@ proptest! {
     /// Whatever is done: each item leaves once, order is kept, and what is in hand stays.
     #[test]
     fn every_item_is_booked_once(steps in prop::collection::vec(step(), 1..200)) {
-        let store = Store::in_memory(Budget { bytes: 4_000, age: Duration::from_secs(30) });
+        let store = Rig::in_memory(Budget { bytes: 4_000, age: Duration::from_secs(30) });
         let limit = Limit { bytes: 700, items: 60 };
         let mut appended = [0_u64; 2];
         let mut expired = [0_u64; 2];

@@ -1,0 +1,296 @@
+//! What the log does beside writing what it is given: cursors, checkpoints, what goes, and the way back to a disk that
+//! failed.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use super::{Begun, CHECKPOINT_RATIO, CHECKPOINT_SEGMENTS, CURSOR_AGE_MAX, Checkpoint, Log, RETRY};
+use crate::signal::Signal;
+use crate::store::commit::{self, Described, Mark, PerSignal, Position, Progress, Records};
+use crate::store::frame::{self, Kind};
+use crate::store::health::{ExpiryReason, Happening, Status};
+use crate::store::outbox::{Entry, Index, Pending};
+use crate::store::segment;
+use crate::time::{Now, RunningTime};
+
+/// Bytes of bodies in one frame when what was kept in memory is written.
+const HELD_FRAME_MAX: u64 = 4 * 1024 * 1024;
+
+/// Why a segment went before it was delivered, and what was in it.
+type Expired = (ExpiryReason, PerSignal<Pending>);
+
+impl Log {
+    /// The clock has turned.
+    pub(in crate::store) fn tick(&mut self, now: Now) {
+        self.now = now;
+        self.retry_if_due();
+        let acknowledged = self.shared.index().acknowledged();
+        let (written, when) = self.written;
+        if acknowledged != written && now.running.since(when) >= CURSOR_AGE_MAX {
+            self.write_cursors(false);
+        }
+        let mut index = self.shared.index();
+        let resumed = index.outboxes.logs.resume() | index.outboxes.traces.resume();
+        drop(index);
+        if resumed {
+            self.shared.appended.notify_waiters();
+        }
+        for number in std::mem::take(&mut self.doomed) {
+            self.remove(number);
+        }
+        self.keep_house();
+    }
+
+    /// Leaves the cursors and the running time behind, durably, and what was kept in memory if the disk takes it now.
+    pub(in crate::store) fn finish(&mut self) {
+        self.retry_at = RunningTime::START;
+        self.retry_if_due();
+        let acknowledged = self.shared.index().acknowledged();
+        let synced = self.active.as_ref().is_none_or(|active| active.synced == active.length);
+        if !synced || self.written != (acknowledged, self.now.running) {
+            self.write_cursors(true);
+        }
+    }
+
+    /// Writes a frame that holds nothing else.
+    fn write_cursors(&mut self, sync: bool) {
+        let acknowledged = self.shared.index().acknowledged();
+        let progress = Progress { now: self.now, synced: self.durable, acknowledged, before: self.last, mark: None };
+        let mut head = Vec::new();
+        commit::encode(&mut head, &progress, &[], &Records::new());
+        self.buffer.clear();
+        frame::append(&mut self.buffer, Kind::Commit, self.sequence, &head, 0);
+        let Some(active) = &mut self.active else { return };
+        let written = active.write(&self.buffer, sync);
+        let sequence = self.sequence;
+        self.sequence += 1;
+        match written {
+            Ok(_) => {
+                if sync {
+                    self.durable = sequence;
+                }
+                active.list(&mut self.shared.index());
+                self.written = (acknowledged, self.now.running);
+                self.count_bytes(self.buffer.len() as u64);
+            }
+            Err(error) => {
+                self.abandon(&error);
+                if let Err(error) = self.open_segment(self.sequence) {
+                    self.degrade(&error);
+                }
+            }
+        }
+    }
+
+    pub(super) fn retry_if_due(&mut self) {
+        if self.active.is_none() && self.retry_at <= self.now.running {
+            // What is kept in memory is written first: it has to be anyway, and shows whether the disk takes anything.
+            if let Err(error) = self.open_segment(self.sequence).and_then(|()| self.write_held()) {
+                self.degrade(&error);
+            }
+        }
+    }
+
+    /// Makes durable what could not be so far.
+    fn write_held(&mut self) -> io::Result<()> {
+        let first = self.sequence;
+        let held = {
+            let outboxes = &self.shared.index().outboxes;
+            PerSignal { logs: outboxes.logs.in_memory(), traces: outboxes.traces.in_memory() }
+        };
+        let mut placed = PerSignal::<Vec<(Position, u64)>>::default();
+        for (signal, entries) in held.iter() {
+            let mut entries = entries.as_slice();
+            while !entries.is_empty() {
+                let (run, rest) = entries.split_at(run_length(entries));
+                entries = rest;
+                let offsets = self.write_run(signal, run)?;
+                if let Some(placed) = placed.of_mut(signal) {
+                    placed.extend(run.iter().map(|entry| entry.position).zip(offsets));
+                }
+            }
+        }
+        let Some(active) = &mut self.active else { return Ok(()) };
+        active.write(&[], true)?;
+        if self.sequence > first {
+            self.durable = self.sequence - 1;
+        }
+        let mut index = self.shared.index();
+        for (signal, entries) in held.iter() {
+            for entry in entries {
+                if let Some(range) = active.summary.requests.of_mut(signal) {
+                    range.add(entry);
+                }
+            }
+        }
+        active.summary.newest = self.now.running;
+        active.list(&mut index);
+        index.outboxes.logs.settle(&active.segment, &placed.logs);
+        index.outboxes.traces.settle(&active.segment, &placed.traces);
+        Ok(())
+    }
+
+    /// Writes requests with consecutive positions as one frame. Returns where their bodies are.
+    fn write_run(&mut self, signal: Signal, run: &[Entry]) -> io::Result<Vec<u64>> {
+        let mut before = self.last;
+        if let (Some(before), Some(first)) = (before.of_mut(signal), run.first()) {
+            *before = first.position.preceding();
+        }
+        let describe =
+            |entry: &Entry| Described { signal, items: entry.items, length: entry.length, checksum: entry.checksum };
+        let described = run.iter().map(describe).collect::<Vec<_>>();
+        let acknowledged = self.shared.index().acknowledged();
+        let progress = Progress { now: self.now, synced: self.durable, acknowledged, before, mark: None };
+        let mut head = Vec::new();
+        commit::encode(&mut head, &progress, &described, &Records::new());
+        self.buffer.clear();
+        let bodies = run.iter().map(|entry| u64::from(entry.length)).sum();
+        frame::append(&mut self.buffer, Kind::Commit, self.sequence, &head, bodies);
+        self.sequence += 1;
+        let mut offsets = Vec::with_capacity(run.len());
+        for entry in run {
+            offsets.push(self.buffer.len() as u64);
+            self.buffer.extend_from_slice(entry.body.as_deref().unwrap_or_default());
+        }
+        let Some(active) = &mut self.active else { return Ok(offsets) };
+        let start = active.write(&self.buffer, false)?;
+        self.count_bytes(self.buffer.len() as u64);
+        offsets.iter_mut().for_each(|offset| *offset += start);
+        Ok(offsets)
+    }
+
+    /// A frame of `bytes` bytes that is this much of a checkpoint was stored, or was not.
+    pub(super) fn follow_checkpoint(&mut self, mark: Option<Mark>, bytes: u64, stored: bool) {
+        if stored {
+            self.count_bytes(bytes);
+            let segment = self.active.as_ref().map_or(0, |active| active.segment.number);
+            match (mark, &mut self.checkpoint.begun) {
+                (Some(Mark::Begin), begun) => *begun = Some(Begun { segment, size: bytes, since: bytes }),
+                (Some(Mark::Part | Mark::End), Some(begun)) => begun.size += bytes,
+                _ => {}
+            }
+        }
+        if mark == Some(Mark::End) {
+            if let Some(begun) = self.checkpoint.begun.take() {
+                self.checkpoint.complete = begun.segment;
+                self.checkpoint.size = begun.size;
+                self.checkpoint.since = begun.since;
+                self.checkpoint.owed = false;
+                self.all_is_durable();
+            }
+            self.shared.checkpointing.store(false, Ordering::Release);
+        }
+    }
+
+    fn count_bytes(&mut self, bytes: u64) {
+        self.checkpoint.since += bytes;
+        if let Some(begun) = &mut self.checkpoint.begun {
+            begun.since += bytes;
+        }
+    }
+
+    fn all_is_durable(&mut self) {
+        self.wait = RETRY.0;
+        let mut status = self.shared.status();
+        if *status != Status::Durable {
+            *status = Status::Durable;
+            drop(status);
+            self.shared.observer.observe(Happening::Durable);
+        }
+    }
+
+    /// Lets go what need not be kept, and what must not.
+    pub(super) fn keep_house(&mut self) {
+        while let Some((number, expired)) = self.remove_oldest() {
+            self.remove(number);
+            if let Some((reason, what)) = expired {
+                self.shared.expired(Signal::Logs, what.logs, reason);
+                self.shared.expired(Signal::Traces, what.traces, reason);
+            }
+        }
+        self.look_for_checkpoint();
+    }
+
+    /// Takes the oldest segment out of the index if it is to go: because all of it is delivered, or it is over the
+    /// budget.
+    fn remove_oldest(&self) -> Option<(u64, Option<Expired>)> {
+        let mut index = self.shared.index();
+        let oldest = index.segments.front()?;
+        let number = oldest.segment.number;
+        if number >= self.checkpoint.complete || self.is_active(number) {
+            return None;
+        }
+        let expired = if index.is_delivered(oldest) {
+            None
+        } else {
+            let reason = self.over_budget(&index)?;
+            let logs = index.outboxes.logs.expire(number);
+            Some((reason, PerSignal { logs, traces: index.outboxes.traces.expire(number) }))
+        };
+        index.segments.pop_front();
+        Some((number, expired))
+    }
+
+    fn is_active(&self, number: u64) -> bool {
+        self.active.as_ref().is_some_and(|active| active.segment.number == number)
+    }
+
+    /// Why the oldest segment, which is not delivered, has to go.
+    fn over_budget(&self, index: &Index) -> Option<ExpiryReason> {
+        let oldest = index.segments.front()?;
+        if index.size() > self.limits.size {
+            Some(ExpiryReason::Size)
+        } else if self.now.running.since(oldest.newest) > self.limits.age {
+            Some(ExpiryReason::Age)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn remove(&mut self, number: u64) {
+        match self.storage.remove(&segment::path(number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => self.doomed.push(number),
+            _ => {}
+        }
+    }
+
+    /// Says whether the core should write a checkpoint.
+    pub(super) fn look_for_checkpoint(&self) {
+        let Checkpoint { complete, size, since, begun, owed } = self.checkpoint;
+        let due = owed
+            || since > self.limits.checkpoint.max(size.saturating_mul(CHECKPOINT_RATIO))
+            || self.number.saturating_sub(complete) > CHECKPOINT_SEGMENTS
+            || self.budget_waits_for_checkpoint();
+        let possible = self.active.is_some() && begun.is_none();
+        self.shared.checkpoint_due.store(due && possible, Ordering::Release);
+    }
+
+    /// Whether the oldest segment would have to go, and cannot because the records in it are needed.
+    fn budget_waits_for_checkpoint(&self) -> bool {
+        let index = self.shared.index();
+        let Some(oldest) = index.segments.front() else { return false };
+        if oldest.segment.number < self.checkpoint.complete {
+            return false;
+        }
+        match self.over_budget(&index) {
+            // A state that is larger than the budget must not be written again and again.
+            Some(ExpiryReason::Size) => self.checkpoint.since > self.checkpoint.size,
+            Some(_) => !index.is_delivered(oldest),
+            None => false,
+        }
+    }
+}
+
+/// How many of `entries` go into one frame: their positions have to be consecutive.
+fn run_length(entries: &[Entry]) -> usize {
+    let mut bytes = 0;
+    let mut expected = None;
+    let run = entries.iter().take_while(|entry| {
+        let follows = expected.is_none_or(|expected| entry.position == expected);
+        let fits = bytes == 0 || bytes + u64::from(entry.length) <= HELD_FRAME_MAX;
+        expected = Some(entry.position.following());
+        bytes += u64::from(entry.length).max(1);
+        follows && fits
+    });
+    run.count().max(1)
+}

@@ -1,0 +1,298 @@
+//! Requests that the backend will never take, kept for a person to look at, and to send again once the cause is found.
+//!
+//! Each is a file of its own, whole before it has its name. It can be listed and read beside a store at work, and
+//! without one: `sense-otel quarantine` does.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use crc32c::crc32c;
+
+use super::frame::{Reader, length};
+use super::storage::Storage;
+use crate::signal::Signal;
+use crate::time::Timestamp;
+
+/// The folder of the quarantine.
+const FOLDER: &str = "quarantine";
+
+/// Bytes of all files together.
+const SIZE_MAX: u64 = 256 * 1024 * 1024;
+
+const MAGIC: [u8; 8] = *b"SENSEOTQ";
+
+const VERSION: u32 = 1;
+
+const HEADER_LENGTH: usize = 48;
+
+/// Bytes of a reason at most; what is longer is cut.
+const REASON_MAX: usize = 1024;
+
+/// A request that the backend will never take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poison {
+    /// What is known of it.
+    pub about: About,
+    /// Its bytes, as they were sent.
+    pub body: Bytes,
+}
+
+/// What is known of a request that the backend will never take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// What it holds.
+    pub signal: Signal,
+    /// How many log records or spans.
+    pub items: u32,
+    /// The gRPC code of the answer.
+    pub code: u32,
+    /// One line that says why; what is longer than 1,024 bytes is cut.
+    pub reason: String,
+    /// When it was given up.
+    pub wall: Timestamp,
+}
+
+/// The name of a request in the quarantine. Later ones have higher numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuarantineId(pub u64);
+
+impl fmt::Display for QuarantineId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// What a file in the quarantine says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Its name.
+    pub id: QuarantineId,
+    /// Bytes of the file.
+    pub size: u64,
+    /// What is in it; `None` if that cannot be read.
+    pub about: Option<About>,
+}
+
+/// What putting a request into the quarantine came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "what had to go has to be told"]
+pub struct Kept {
+    /// Where it is; `None` if there is no disk to keep it on.
+    pub id: Option<QuarantineId>,
+    /// Older ones that had to make room. Their items have been counted as quarantined, and are gone now.
+    pub pushed_out: Vec<QuarantineId>,
+}
+
+/// Why a request could not be put into the quarantine, looked at or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum QuarantineError {
+    /// There is none of that name.
+    #[error("there is no request {0} in the quarantine")]
+    Unknown(QuarantineId),
+    /// It is larger than the whole quarantine.
+    #[error("the request is larger than the quarantine")]
+    TooLarge,
+    /// The disk.
+    #[error("the quarantine cannot be read or written")]
+    Disk(#[source] io::Error),
+}
+
+/// The folder of requests that the backend will never take.
+#[derive(Clone, Debug)]
+pub struct Quarantine {
+    storage: Option<Arc<dyn Storage>>,
+    /// Held while something is put in, so that two do not take the same name.
+    putting: Arc<Mutex<()>>,
+}
+
+impl Quarantine {
+    /// The quarantine in `storage`.
+    #[must_use]
+    pub fn new(storage: Arc<dyn Storage>) -> Self {
+        Self { storage: Some(storage), putting: Arc::default() }
+    }
+
+    /// One that keeps nothing.
+    pub(super) fn nowhere() -> Self {
+        Self { storage: None, putting: Arc::default() }
+    }
+
+    /// Keeps a request. It is durable when this returns; older ones make room for it.
+    ///
+    /// # Errors
+    ///
+    /// [`QuarantineError::TooLarge`] and [`QuarantineError::Disk`]; then nothing has changed but that older ones may
+    /// have gone.
+    pub fn put(&self, poison: &Poison) -> Result<Kept, QuarantineError> {
+        let Some(storage) = &self.storage else { return Ok(Kept::default()) };
+        let bytes = encode(poison);
+        if bytes.len() as u64 > SIZE_MAX {
+            return Err(QuarantineError::TooLarge);
+        }
+        let _putting = self.lock();
+        put(storage.as_ref(), &bytes).map_err(QuarantineError::Disk)
+    }
+
+    /// Everything in it, the oldest first. All of it is read, to see whether it is whole, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// [`QuarantineError::Disk`].
+    pub fn list(&self) -> Result<Vec<Quarantined>, QuarantineError> {
+        let Some(storage) = &self.storage else { return Ok(Vec::new()) };
+        let files = files(storage.as_ref()).map_err(QuarantineError::Disk)?;
+        let described = files.into_iter().map(|(id, size)| {
+            let poison = read(storage.as_ref(), id).ok().and_then(|bytes| decode(&bytes));
+            Quarantined { id, size, about: poison.map(|poison| poison.about) }
+        });
+        Ok(described.collect())
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    ///
+    /// [`QuarantineError::Unknown`] and [`QuarantineError::Disk`], which a damaged file counts as.
+    pub fn read(&self, id: QuarantineId) -> Result<Poison, QuarantineError> {
+        let storage = self.storage.as_ref().ok_or(QuarantineError::Unknown(id))?;
+        let bytes = read(storage.as_ref(), id).map_err(|error| told(id, error))?;
+        decode(&bytes).ok_or_else(|| QuarantineError::Disk(io::ErrorKind::InvalidData.into()))
+    }
+
+    /// Removes one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`QuarantineError::Unknown`] and [`QuarantineError::Disk`].
+    pub fn remove(&self, id: QuarantineId) -> Result<(), QuarantineError> {
+        let storage = self.storage.as_ref().ok_or(QuarantineError::Unknown(id))?;
+        let removed = storage.remove(&path(id)).and_then(|()| storage.sync_folder(FOLDER));
+        removed.map_err(|error| told(id, error))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        // It guards nothing in memory.
+        self.putting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn told(id: QuarantineId, error: io::Error) -> QuarantineError {
+    if error.kind() == io::ErrorKind::NotFound { QuarantineError::Unknown(id) } else { QuarantineError::Disk(error) }
+}
+
+fn put(storage: &dyn Storage, bytes: &[u8]) -> io::Result<Kept> {
+    storage.create_folder(FOLDER)?;
+    let files = files(storage)?;
+    let id = QuarantineId(files.last().map_or(1, |(last, _)| last.0.saturating_add(1)));
+    let mut size = files.iter().map(|(_, size)| size).sum::<u64>().saturating_add(bytes.len() as u64);
+    let mut kept = Kept { id: Some(id), pushed_out: Vec::new() };
+    for (oldest, freed) in files {
+        if size <= SIZE_MAX {
+            break;
+        }
+        storage.remove(&path(oldest))?;
+        size = size.saturating_sub(freed);
+        kept.pushed_out.push(oldest);
+    }
+    let unfinished = format!("{FOLDER}/unfinished");
+    // One that an earlier process did not finish is of no use to anybody: the request is still in the log.
+    match storage.remove(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = storage.create(&unfinished)?;
+    file.write_at(bytes, 0)?;
+    file.sync()?;
+    storage.rename(&unfinished, &path(id))?;
+    storage.sync_folder(FOLDER)?;
+    Ok(kept)
+}
+
+/// All files with their sizes, the oldest first.
+fn files(storage: &dyn Storage) -> io::Result<Vec<(QuarantineId, u64)>> {
+    let mut ids = storage.list(FOLDER)?.iter().filter_map(|name| id_of(name)).collect::<Vec<_>>();
+    ids.sort_unstable();
+    let mut files = Vec::with_capacity(ids.len());
+    for id in ids {
+        match storage.open(&path(id)).and_then(|file| file.length()) {
+            Ok(size) => files.push((id, size)),
+            // Somebody else has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(files)
+}
+
+fn read(storage: &dyn Storage, id: QuarantineId) -> io::Result<Bytes> {
+    let file = storage.open(&path(id))?;
+    let length = file.length()?;
+    if length > SIZE_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes.into())
+}
+
+fn path(id: QuarantineId) -> String {
+    format!("{FOLDER}/{:020}.request", id.0)
+}
+
+fn id_of(name: &str) -> Option<QuarantineId> {
+    let digits = name.strip_suffix(".request")?;
+    let plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if plain { digits.parse().ok().map(QuarantineId) } else { None }
+}
+
+fn encode(poison: &Poison) -> Vec<u8> {
+    let Poison { about, body } = poison;
+    let reason = about.reason.get(..about.reason.floor_char_boundary(REASON_MAX)).unwrap_or_default();
+    let signal: u32 = match about.signal {
+        Signal::Logs => 1,
+        Signal::Traces => 2,
+        Signal::Metrics => 3,
+    };
+    let mut bytes = Vec::with_capacity(HEADER_LENGTH + reason.len() + body.len());
+    bytes.extend_from_slice(&MAGIC);
+    for number in [VERSION, signal, about.items, about.code] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    bytes.extend_from_slice(&about.wall.as_nanos().to_le_bytes());
+    bytes.extend_from_slice(&length(reason.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&length(body.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    let mut checksum = crc32c(&bytes);
+    for part in [reason.as_bytes(), body] {
+        checksum = crc32c::crc32c_append(checksum, part);
+    }
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    bytes.extend_from_slice(reason.as_bytes());
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+fn decode(bytes: &Bytes) -> Option<Poison> {
+    let mut reader = Reader::new(bytes);
+    if reader.take(MAGIC.len())? != MAGIC || reader.u32()? != VERSION {
+        return None;
+    }
+    let signal = match reader.u32()? {
+        1 => Signal::Logs,
+        2 => Signal::Traces,
+        3 => Signal::Metrics,
+        _ => return None,
+    };
+    let (items, code) = (reader.u32()?, reader.u32()?);
+    let wall = Timestamp::from_nanos(reader.u64()?);
+    let (reason, body) = (reader.u32()? as usize, reader.u32()? as usize);
+    reader.take(4)?;
+    let checksum = reader.u32()?;
+    let covered = crc32c::crc32c_append(crc32c(bytes.get(..HEADER_LENGTH - 4)?), reader.rest());
+    let reason = std::str::from_utf8(reader.take(reason)?).ok()?.to_owned();
+    let whole = covered == checksum && reader.rest().len() == body;
+    let body = bytes.slice(bytes.len().checked_sub(body)?..);
+    whole.then_some(Poison { about: About { signal, items, code, reason, wall }, body })
+}

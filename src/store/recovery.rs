@@ -1,0 +1,383 @@
+//! What an earlier process left in the folder, read once at the start.
+//!
+//! First everything is looked at and nothing touched, so that a store of a newer version stays as it is. Then what is
+//! no segment is moved aside. Then the segments are read: of those before the last complete checkpoint only the summary
+//! at their end, of the others each frame without its bodies. The rules for what is damaged are in the module head of
+//! `store`.
+
+use std::io;
+use std::sync::Arc;
+
+use crc32c::crc32c;
+
+use self::fold::Fold;
+use super::commit::{Head, PerSignal, Position};
+use super::frame::{Header, Kind};
+use super::log::Left;
+use super::outbox::{Index, Listed, Outbox, Pending};
+use super::segment::{self, Beginning, FOLDER, Found, Range, Scanner, Segment, SegmentHeader, Summary};
+use super::storage::{File, Storage};
+use super::{Damage, OpenError, Recovered};
+use crate::signal::Signal;
+
+mod fold;
+
+/// Where goes what we cannot read.
+const DAMAGED_FOLDER: &str = "damaged";
+
+/// What was found, in the forms in which the parts of the store need it.
+#[derive(Debug)]
+pub(super) struct Restored {
+    pub(super) index: Index,
+    pub(super) left: Left,
+    pub(super) recovered: Recovered,
+}
+
+/// A file that is, or may be, a segment.
+#[derive(Debug)]
+struct Candidate {
+    number: u64,
+    file: Arc<dyn File>,
+    length: u64,
+    /// `None` if it is damaged.
+    header: Option<SegmentHeader>,
+}
+
+/// What is in the folder.
+#[derive(Debug, Default)]
+struct Survey {
+    candidates: Vec<Candidate>,
+    /// Segments that were being made.
+    unfinished: Vec<String>,
+    /// Segments under the name of another: name, and number that they say they have.
+    misnamed: Vec<(String, u64)>,
+    /// What is no segment of ours, or cannot be read.
+    strange: Vec<String>,
+    /// The highest number in any name.
+    highest: u64,
+}
+
+/// Reads what is in `storage`, and moves aside what cannot be read.
+pub(super) fn recover(storage: &dyn Storage) -> Result<Restored, OpenError> {
+    let mut survey = survey(storage)?;
+    let mut damage = Damage::default();
+    let highest = survey.highest;
+    for name in &survey.unfinished {
+        // All that is in it is the beginning of a header, and if it cannot be removed it does no harm.
+        let _ = storage.remove(&format!("{FOLDER}/{name}"));
+    }
+    for (name, number) in std::mem::take(&mut survey.misnamed) {
+        let taken = survey.candidates.iter().any(|candidate| candidate.number == number);
+        let path = format!("{FOLDER}/{name}");
+        if taken {
+            survey.strange.push(name);
+        } else {
+            let renamed = storage.rename(&path, &segment::path(number));
+            let path = if renamed.is_ok() { segment::path(number) } else { path };
+            survey.candidates.push(candidate(storage, number, &path)?);
+        }
+    }
+    survey.candidates.sort_by_key(|candidate| candidate.number);
+    survey.candidates.retain(|candidate| {
+        let readable = candidate.header.is_some() || holds_a_frame(candidate);
+        if !readable {
+            survey.strange.push(segment::name(candidate.number));
+        }
+        readable
+    });
+    let (mut fold, listed) = read_all(&survey.candidates, &mut survey.strange);
+    for name in survey.strange {
+        match move_aside(storage, &name) {
+            Ok(()) => damage.moved.push(name),
+            Err(_) => damage.stuck.push(name),
+        }
+    }
+    damage.lost_frames = fold.lost_frames;
+    damage.torn_bytes = fold.torn_bytes;
+    damage.damaged_bytes = fold.damaged_bytes;
+    damage.headers = survey.candidates.iter().filter(|candidate| candidate.header.is_none()).count() as u64;
+    let highest = survey.candidates.last().map_or(highest, |last| last.number.max(highest));
+    let left = Left {
+        number: highest.saturating_add(1),
+        sequence: fold.highest.saturating_add(1),
+        durable: fold.sequence,
+        last: fold.assigned,
+        checkpoint: fold.complete,
+        since: listed
+            .iter()
+            .filter(|(listed, _)| listed.segment.number >= fold.complete)
+            .map(|(listed, _)| listed.length)
+            .sum(),
+        size: fold.size,
+        incomplete: fold.incomplete,
+        now: fold.now,
+    };
+    let index = index(&fold, listed);
+    let restored = PerSignal { logs: index.outboxes.logs.pending(), traces: index.outboxes.traces.pending() };
+    let records = fold.take_records();
+    let recovered = Recovered { records, running: fold.now.running, wall: fold.now.wall, restored, damage };
+    Ok(Restored { index, left, recovered })
+}
+
+/// Looks at every file and touches none.
+fn survey(storage: &dyn Storage) -> Result<Survey, OpenError> {
+    let mut survey = Survey::default();
+    for name in storage.list(FOLDER).map_err(OpenError::Unusable)? {
+        let Some(number) = segment::number(&name) else {
+            survey.strange.push(name);
+            continue;
+        };
+        survey.highest = survey.highest.max(number);
+        let file = match storage.open(&format!("{FOLDER}/{name}")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                survey.strange.push(name);
+                continue;
+            }
+            Err(error) => return Err(OpenError::Unusable(error)),
+        };
+        let beginning = file.length().and_then(|length| Ok((SegmentHeader::read(file.as_ref(), length)?, length)));
+        match beginning {
+            Ok((Beginning::Newer(found), _)) => return Err(OpenError::Newer { found, known: segment::VERSION }),
+            Ok((Beginning::Unfinished, _)) => survey.unfinished.push(name),
+            Ok((Beginning::Segment(header), _)) if header.number != number => {
+                survey.misnamed.push((name, header.number));
+            }
+            Ok((Beginning::Segment(header), length)) => {
+                survey.candidates.push(Candidate { number, file, length, header: Some(header) });
+            }
+            Ok((Beginning::Unknown, length)) => {
+                survey.candidates.push(Candidate { number, file, length, header: None })
+            }
+            Err(_) => survey.strange.push(name),
+        }
+    }
+    Ok(survey)
+}
+
+fn candidate(storage: &dyn Storage, number: u64, path: &str) -> Result<Candidate, OpenError> {
+    let open = || {
+        let file = storage.open(path)?;
+        let length = file.length()?;
+        let header = match SegmentHeader::read(file.as_ref(), length)? {
+            Beginning::Segment(header) => Some(header),
+            _ => None,
+        };
+        Ok(Candidate { number, file, length, header })
+    };
+    open().map_err(OpenError::Unusable)
+}
+
+/// Whether there is something to be had behind a header that is damaged.
+fn holds_a_frame(candidate: &Candidate) -> bool {
+    let mut scanner = Scanner::new(candidate.file.as_ref(), candidate.length);
+    loop {
+        match scanner.next() {
+            Ok(Some(Found::Frame { .. })) => return true,
+            Ok(Some(Found::Damaged { .. })) => {}
+            Ok(None) | Err(_) => return false,
+        }
+    }
+}
+
+fn move_aside(storage: &dyn Storage, name: &str) -> io::Result<()> {
+    storage.create_folder(DAMAGED_FOLDER)?;
+    let taken = storage.list(DAMAGED_FOLDER)?;
+    let mut target = name.to_owned();
+    let mut copy = 1;
+    while taken.contains(&target) {
+        copy += 1;
+        target = format!("{name}.{copy}");
+    }
+    storage.rename(&format!("{FOLDER}/{name}"), &format!("{DAMAGED_FOLDER}/{target}"))?;
+    storage.sync_folder(DAMAGED_FOLDER)
+}
+
+/// A segment, and what of it is new: not in one before.
+type Read = (Listed, PerSignal<Range>);
+
+/// Reads all segments, the oldest first. One that cannot be read is strange.
+fn read_all(candidates: &[Candidate], strange: &mut Vec<String>) -> (Fold, Vec<Read>) {
+    let wanted = candidates.iter().rev().find_map(|candidate| candidate.header).map_or(0, |header| header.checkpoint);
+    let there = candidates.iter().any(|candidate| candidate.number == wanted);
+    let start = if there { wanted } else { candidates.first().map_or(0, |candidate| candidate.number) };
+    let mut fold = Fold::new(start);
+    let mut read = Vec::new();
+    for candidate in candidates {
+        let is_last = candidates.last().is_some_and(|last| last.number == candidate.number);
+        match read_segment(&mut fold, candidate, start, is_last) {
+            Ok(ranges) => read.push((listed(candidate, &fold, &ranges), ranges)),
+            Err(_) => {
+                let _ = fold.end_segment();
+                fold.interrupt();
+                strange.push(segment::name(candidate.number));
+            }
+        }
+    }
+    if start != wanted && fold.complete == start {
+        // The segment that it all began with is gone.
+        fold.interrupt();
+    }
+    (fold, read)
+}
+
+fn listed(candidate: &Candidate, fold: &Fold, ranges: &PerSignal<Range>) -> Listed {
+    let last = |range: &Range| if range.totals.requests > 0 { range.last } else { Position::START };
+    Listed {
+        segment: Arc::new(Segment { number: candidate.number, file: Arc::clone(&candidate.file) }),
+        length: candidate.file.length().unwrap_or(candidate.length),
+        newest: fold.newest,
+        last: PerSignal { logs: last(&ranges.logs), traces: last(&ranges.traces) },
+    }
+}
+
+fn read_segment(fold: &mut Fold, candidate: &Candidate, start: u64, is_last: bool) -> io::Result<PerSignal<Range>> {
+    let file = candidate.file.as_ref();
+    if candidate.number < start
+        && let Some(summary) = Summary::read(file, candidate.length)?
+    {
+        let found = fold.found;
+        fold.summary(&summary);
+        return Ok(PerSignal {
+            logs: clip(file, Signal::Logs, summary.requests.logs, found.logs)?,
+            traces: clip(file, Signal::Traces, summary.requests.traces, found.traces)?,
+        });
+    }
+    if candidate.number == start {
+        // What is before is of no use to the records, and need not be whole.
+        fold.begin_records();
+    }
+    if let Some(header) = candidate.header {
+        fold.begin_segment(&header, candidate.number > start);
+    }
+    let mut held = Vec::new();
+    let cut = scan(fold, candidate, &mut held)?;
+    let bad = release_tail(fold, file, held)?;
+    if let Some(offset) = cut.into_iter().chain(bad).min() {
+        fold.torn_bytes += candidate.length.saturating_sub(offset);
+        if is_last {
+            // What cannot be cut off is found torn again by the next start.
+            let _ = file.truncate(offset);
+        }
+    }
+    if is_last {
+        // A killed process leaves its last frames to the system's cache; they are to be handed out.
+        let _ = file.sync();
+    }
+    Ok(fold.end_segment())
+}
+
+/// A frame that is not known to have been durable.
+#[derive(Debug)]
+struct Held {
+    segment: u64,
+    offset: u64,
+    header: Header,
+    head: Vec<u8>,
+}
+
+/// Reads the frames of a segment. Returns where it is torn, and leaves in `held` those that may be.
+fn scan(fold: &mut Fold, candidate: &Candidate, held: &mut Vec<Held>) -> io::Result<Option<u64>> {
+    let mut scanner = Scanner::new(candidate.file.as_ref(), candidate.length);
+    let mut gap = None;
+    // Frames that are held have been seen, if not folded.
+    let mut seen = fold.sequence;
+    while let Some(found) = scanner.next()? {
+        let (offset, header, head) = match found {
+            Found::Frame { offset, header, head } => (offset, header, head),
+            Found::Damaged { offset, end } => {
+                gap = Some(gap.map_or((offset, end), |(first, _)| (first, end)));
+                continue;
+            }
+        };
+        let synced = match header.kind {
+            Kind::Seal => header.sequence,
+            Kind::Commit => match Head::decode(head) {
+                Some(head) => head.progress.synced,
+                None => {
+                    let end = offset + header.length();
+                    gap = Some(gap.map_or((offset, end), |(first, _)| (first, end)));
+                    continue;
+                }
+            },
+        };
+        fold.highest = fold.highest.max(header.sequence);
+        if header.sequence <= seen {
+            // It was written again, because nobody knew whether the first writing had reached the disk.
+            continue;
+        }
+        if let Some((from, to)) = gap.take() {
+            let missing = header.sequence > seen.saturating_add(1);
+            if missing && synced <= seen {
+                return Ok(Some(from));
+            }
+            fold.damaged_bytes += to - from;
+        }
+        seen = header.sequence;
+        for durable in held.extract_if(.., |held| held.header.sequence <= synced) {
+            fold.frame(&durable);
+        }
+        held.push(Held { segment: candidate.number, offset, header, head: head.to_vec() });
+    }
+    Ok(gap.map(|(from, _)| from))
+}
+
+/// Looks at the bodies of frames that may never have been durable. Returns where the first one begins that is torn.
+fn release_tail(fold: &mut Fold, file: &dyn File, held: Vec<Held>) -> io::Result<Option<u64>> {
+    for frame in held {
+        if !bodies_are_whole(file, &frame)? {
+            return Ok(Some(frame.offset));
+        }
+        fold.frame(&frame);
+    }
+    Ok(None)
+}
+
+fn bodies_are_whole(file: &dyn File, frame: &Held) -> io::Result<bool> {
+    let Some(head) = Head::decode(&frame.head).filter(|_| frame.header.kind == Kind::Commit) else { return Ok(true) };
+    for (described, (_, entry)) in head.requests().zip(segment::entries(frame.offset, &frame.header, &head)) {
+        let mut body = vec![0; described.length as usize];
+        file.read_exact_at(&mut body, entry.offset)?;
+        if crc32c(&body) != described.checksum {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What of `range` comes after `position`.
+fn clip(file: &dyn File, signal: Signal, mut range: Range, position: Position) -> io::Result<Range> {
+    if range.totals.requests == 0 || range.last <= position {
+        return Ok(Range::default());
+    }
+    if range.first <= position {
+        range.first = position.following();
+        let mut wanted = PerSignal::<Range>::default();
+        if let Some(wanted) = wanted.of_mut(signal) {
+            *wanted = range;
+        }
+        range.totals = Pending::default();
+        for entry in segment::load(file, &wanted)?.of(signal).into_iter().flatten() {
+            range.totals.add(entry);
+        }
+    }
+    Ok(range)
+}
+
+/// What is still to be delivered of what was read.
+fn index(fold: &Fold, read: Vec<Read>) -> Index {
+    let mut index = Index::default();
+    for (signal, outbox) in index.outboxes.iter_mut() {
+        *outbox = Outbox::new(fold.acknowledged.of(signal).copied().unwrap_or_default());
+    }
+    for (listed, ranges) in read {
+        for (signal, range) in ranges.iter() {
+            let Some(outbox) = index.outboxes.of_mut(signal) else { continue };
+            // What cannot be counted now is as much as it was, until it is read to be sent.
+            let left = clip(listed.segment.file.as_ref(), signal, *range, outbox.acknowledged()).unwrap_or(*range);
+            outbox.restore(&listed.segment, left);
+        }
+        index.segments.push_back(listed);
+    }
+    index
+}
