@@ -1,0 +1,208 @@
+//! A disk that is full, read-only or broken: the store goes on from memory, says so, and comes back by itself.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+
+use bytes::Bytes;
+use sense_otel::signal::{ExportRequest, Signal};
+use sense_otel::store::{DegradedReason, ExpiryReason, Happening, Position, Records, Status};
+
+use super::disk::{Disk, Fault};
+use super::{ALL, Rig, log, upsert};
+
+const MAX_SIZE: u64 = 1 << 20;
+
+fn reason(rig: &Rig) -> Option<DegradedReason> {
+    match rig.store.status() {
+        Status::Degraded { reason, .. } => Some(reason),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_full_disk_degrades_and_a_checkpoint_makes_all_durable_again() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    let mut state = BTreeMap::new();
+    rig.commit(vec![log("before")], upsert("a", "1"), None);
+    disk.fill();
+    rig.commit(vec![log("during")], upsert("b", "2"), None);
+    assert_eq!(reason(&rig), Some(DegradedReason::DiskFull));
+    assert_eq!(rig.texts(Signal::Logs), ["before", "during"], "it is delivered all the same");
+    assert!(!rig.store.checkpoint_due(), "there is nowhere to write it");
+    let tried = disk.done().len();
+    (0..10).for_each(|_| rig.append(vec![log("more")]));
+    assert!(disk.done().len() <= tried + 4, "it does not spin: {:?}", &disk.done()[tried..]);
+    for _ in 0..20 {
+        rig.tick(1);
+    }
+    assert_eq!(reason(&rig), Some(DegradedReason::DiskFull));
+
+    disk.heal();
+    for _ in 0..5 {
+        rig.tick(1);
+    }
+    assert!(rig.store.checkpoint_due(), "the records of the meantime are in the core only");
+    assert!(reason(&rig).is_some());
+    state.insert(b"a".to_vec(), b"1".to_vec());
+    state.insert(b"b".to_vec(), b"2".to_vec());
+    rig.checkpoint(&state);
+    assert_eq!(rig.store.status(), Status::Durable);
+    let heard = rig.heard.take();
+    let turns = heard.iter().filter(|happening| !matches!(happening, Happening::Abandoned { .. }));
+    let degraded = Happening::Degraded { reason: DegradedReason::DiskFull };
+    assert!(turns.eq(&[degraded, Happening::Durable]), "each is told once: {heard:?}");
+
+    let again = Rig::open(&disk.without_power(|| false), MAX_SIZE);
+    assert_eq!(again.records(), state);
+    assert_eq!(again.texts(Signal::Logs).len(), 12);
+    assert_eq!(again.recovered.damage.lost_frames, 0);
+}
+
+#[test]
+fn a_read_only_disk_and_a_broken_one_are_told_apart() {
+    for (kind, expected) in [
+        (ErrorKind::ReadOnlyFilesystem, DegradedReason::ReadOnly),
+        (ErrorKind::StorageFull, DegradedReason::DiskFull),
+        (ErrorKind::QuotaExceeded, DegradedReason::DiskFull),
+        (ErrorKind::PermissionDenied, DegradedReason::Forbidden),
+        (ErrorKind::Other, DegradedReason::InputOutput),
+    ] {
+        let disk = Disk::default();
+        let mut rig = Rig::open(&disk, MAX_SIZE);
+        (0..20).for_each(|at| disk.fault_in(at, Fault::Fail(kind)));
+        rig.append(vec![log("one")]);
+        assert_eq!(reason(&rig), Some(expected), "{kind}");
+    }
+}
+
+#[test]
+fn a_failed_sync_is_never_tried_again_on_that_file() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    rig.append(vec![log("one")]);
+    disk.fault_in(1, Fault::Fail(ErrorKind::Other));
+    rig.commit(vec![log("two")], upsert("a", "1"), None);
+    assert_eq!(rig.store.status(), Status::Durable, "another file took it");
+    assert_eq!(rig.heard.take(), [Happening::Abandoned { reason: DegradedReason::InputOutput }]);
+    rig.append(vec![log("three")]);
+    rig.tick(1);
+    assert_eq!(disk.synced_after_failure(), 0);
+    // As if nothing of the failed file had reached the disk but what was synced before.
+    let again = Rig::open(&disk.without_power(|| false), MAX_SIZE);
+    assert_eq!(again.texts(Signal::Logs), ["one", "two", "three"]);
+    assert_eq!(again.records(), BTreeMap::from([(b"a".to_vec(), b"1".to_vec())]));
+    assert_eq!(again.recovered.damage, Default::default());
+    // As if all of it had: each comes back once all the same.
+    let mut rig = Rig::open(&disk.killed(), MAX_SIZE);
+    assert_eq!(rig.texts(Signal::Logs), ["one", "two", "three"]);
+    rig.append(vec![log("four")]);
+    assert_eq!(rig.texts(Signal::Logs), ["one", "two", "three", "four"]);
+}
+
+#[test]
+fn a_store_that_cannot_write_from_the_start_is_open_and_degraded() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    rig.commit(vec![log("before")], upsert("a", "1"), None);
+    let disk = disk.killed();
+    disk.make_read_only();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    assert_eq!(reason(&rig), Some(DegradedReason::ReadOnly));
+    assert_eq!(rig.records().len(), 1);
+    rig.append(vec![log("during")]);
+    assert_eq!(rig.texts(Signal::Logs), ["before", "during"]);
+    disk.heal();
+    rig.tick(5);
+    rig.checkpoint(&rig.records());
+    assert_eq!(rig.store.status(), Status::Durable);
+    assert_eq!(Rig::open(&disk.killed(), MAX_SIZE).texts(Signal::Logs), ["before", "during"]);
+}
+
+#[test]
+fn in_memory_the_oldest_goes_when_there_is_no_more_room_and_is_counted() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, 1 << 30);
+    disk.make_read_only();
+    let large = || ExportRequest { signal: Signal::Logs, items: 3, body: Bytes::from(vec![b'x'; 10 << 20]) };
+    rig.append(vec![large()]);
+    let in_hand = rig.store.next(Signal::Logs, Position::START, ALL).expect("from memory");
+    for _ in 0..9 {
+        rig.append(vec![large()]);
+    }
+    let pending = rig.store.pending(Signal::Logs);
+    assert!(pending.bytes <= 64 << 20, "{pending:?}");
+    let expired = rig.heard.take().into_iter().filter_map(|happening| match happening {
+        Happening::Expired { what, reason: ExpiryReason::Memory, .. } => Some(what.items),
+        _ => None,
+    });
+    assert_eq!(pending.items + expired.sum::<u64>(), 30);
+    rig.store.acknowledge(Signal::Logs, in_hand.last);
+    assert_eq!(rig.store.pending(Signal::Logs).items, pending.items - 3, "what was in hand did not expire");
+}
+
+#[test]
+fn what_ends_degraded_is_written_if_the_disk_is_back_by_then() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    disk.make_read_only();
+    rig.append(vec![log("during")]);
+    disk.heal();
+    rig.close();
+    assert_eq!(Rig::open(&disk.killed(), MAX_SIZE).texts(Signal::Logs), ["during"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_tried_again_at_the_next_tick_and_at_last_given_up() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    rig.commit(vec![log("one"), log("two")], Records::new(), None);
+    let disk = disk.killed();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    disk.make_unreadable();
+    assert_eq!(rig.store.next(Signal::Logs, Position::START, ALL), None);
+    assert_eq!(rig.heard.take(), []);
+    disk.heal();
+    assert_eq!(rig.store.next(Signal::Logs, Position::START, ALL), None, "not before the next tick");
+    rig.tick(1);
+    assert_eq!(rig.texts(Signal::Logs), ["one", "two"]);
+
+    let mut rig = Rig::open(&disk.killed(), MAX_SIZE);
+    let disk = {
+        // What is in the segment has been read, so that only the bodies are missing.
+        let first = rig.store.next(Signal::Logs, Position::START, super::Limit { bytes: 1, items: 1 }).expect("one");
+        rig.store.acknowledge(Signal::Logs, first.last);
+        rig.tick(1);
+        disk.killed()
+    };
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    disk.make_unreadable();
+    for _ in 0..5 {
+        assert_eq!(rig.store.next(Signal::Logs, Position::START, ALL), None);
+        rig.tick(1);
+    }
+    let heard = rig.heard.take();
+    assert!(
+        matches!(heard[..], [Happening::Expired { reason: ExpiryReason::Unreadable, .. }, ..]),
+        "at last it is given up: {heard:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_wakes_nobody_before_the_next_tick() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    rig.append(vec![log("one")]);
+    let disk = disk.killed();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    disk.make_unreadable();
+    assert_eq!(rig.store.next(Signal::Logs, Position::START, ALL), None);
+    let waiting = tokio::spawn({
+        let store = rig.store.clone();
+        async move { store.appended(Signal::Logs, Position::START).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    rig.tick(1);
+    waiting.await.expect("woken by the tick");
+}
