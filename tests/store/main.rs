@@ -20,6 +20,7 @@ mod crash;
 mod damage;
 mod disk;
 mod failure;
+mod golden;
 mod model;
 mod quarantine;
 mod two_processes;
