@@ -201,7 +201,7 @@ fn read_all(candidates: &[Candidate], strange: &mut Vec<String>) -> (Fold, Vec<R
     let wanted = candidates.iter().rev().find_map(|candidate| candidate.header).map_or(0, |header| header.checkpoint);
     let there = candidates.iter().any(|candidate| candidate.number == wanted);
     let start = if there { wanted } else { candidates.first().map_or(0, |candidate| candidate.number) };
-    let mut fold = Fold::new(start);
+    let mut fold = Fold::new(start, start != wanted);
     let mut read = Vec::new();
     for candidate in candidates {
         let is_last = candidates.last().is_some_and(|last| last.number == candidate.number);
@@ -213,10 +213,6 @@ fn read_all(candidates: &[Candidate], strange: &mut Vec<String>) -> (Fold, Vec<R
                 strange.push(segment::name(candidate.number));
             }
         }
-    }
-    if start != wanted && fold.complete == start {
-        // The segment that it all began with is gone.
-        fold.interrupt();
     }
     (fold, read)
 }

@@ -161,6 +161,25 @@ fn lost_frames_make_a_checkpoint_due() {
 }
 
 #[test]
+fn a_checkpoint_that_has_lost_a_part_is_no_checkpoint() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    let state = (b'a'..b'g').map(|key| (vec![key], b"value".to_vec())).collect::<BTreeMap<_, _>>();
+    let mut records = Records::new();
+    state.iter().for_each(|(key, value)| records.upsert(key, value));
+    rig.commit(vec![log("pending")], records, None);
+    rig.checkpoint(&state);
+    let mut files = disk.killed().files();
+    let bytes = files.values_mut().next_back().expect("the segment of the checkpoint");
+    let frames = frames(bytes);
+    bytes[frames[2].start + 40] ^= 1;
+    let rig = Rig::open(&Disk::with(files), MAX_SIZE);
+    assert_eq!(rig.recovered.damage.lost_frames, 1);
+    assert_eq!(rig.records(), state, "what was recorded before it counts");
+    assert!(rig.store.checkpoint_due());
+}
+
+#[test]
 fn a_newer_format_is_refused_and_left_as_it_is() {
     let (name, mut bytes) = five();
     bytes[8] = 2;

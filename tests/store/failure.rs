@@ -206,3 +206,38 @@ async fn what_cannot_be_read_wakes_nobody_before_the_next_tick() {
     rig.tick(1);
     waiting.await.expect("woken by the tick");
 }
+
+#[test]
+fn what_was_written_twice_because_nothing_could_be_cut_off_comes_back_once() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    rig.append(vec![log("one")]);
+    // The sync, the cut, and the file that would have taken it instead.
+    (1..4).for_each(|at| disk.fault_in(at, Fault::Fail(ErrorKind::Other)));
+    rig.append(vec![log("two")]);
+    assert_eq!(reason(&rig), Some(DegradedReason::InputOutput));
+    rig.tick(5);
+    rig.checkpoint(&BTreeMap::new());
+    assert_eq!(rig.store.status(), Status::Durable);
+    rig.append(vec![log("three")]);
+    let again = Rig::open(&disk.killed(), MAX_SIZE);
+    assert_eq!(again.recovered.restored.logs.requests, 3);
+    assert_eq!(again.texts(Signal::Logs), ["one", "two", "three"]);
+}
+
+#[test]
+fn only_what_was_handed_out_can_be_acknowledged() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    rig.commit(vec![log("one"), log("two"), log("three")], Records::new(), None);
+    let all = rig.store.next(Signal::Logs, Position::START, ALL).expect("stored").last;
+    let left = disk.killed();
+    let mut rig = Rig::open(&left, MAX_SIZE);
+    let first = rig.store.next(Signal::Logs, Position::START, super::Limit { bytes: 1, items: 1 }).expect("stored");
+    rig.store.acknowledge(Signal::Logs, all);
+    assert_eq!(rig.store.pending(Signal::Logs).requests, 2);
+    assert_eq!(rig.bodies(Signal::Logs, first.last).0, ["two", "three"]);
+    rig.append(Vec::new());
+    rig.close();
+    assert_eq!(Rig::open(&left, MAX_SIZE).texts(Signal::Logs), ["two", "three"]);
+}

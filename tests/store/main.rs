@@ -176,6 +176,19 @@ fn what_was_committed_comes_back_exactly() {
 }
 
 #[test]
+fn a_checkpoint_is_enough_when_all_before_it_is_gone() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, 1 << 20);
+    rig.commit(Vec::new(), upsert("a", "1"), None);
+    let state = BTreeMap::from([(b"a".to_vec(), b"1".to_vec())]);
+    rig.checkpoint(&state);
+    rig.close();
+    assert_eq!(disk.files().keys().collect::<Vec<_>>(), ["log/00000000000000000002.segment"]);
+    let again = Rig::open(&disk, 1 << 20);
+    assert_eq!((again.records(), again.store.checkpoint_due()), (state, false));
+}
+
+#[test]
 fn nothing_is_handed_out_before_it_is_durable() {
     let disk = Disk::default();
     let mut rig = Rig::open(&disk, 1 << 20);

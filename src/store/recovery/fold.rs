@@ -35,6 +35,8 @@ pub(super) struct Fold {
     pub(super) complete: u64,
     /// Bytes of that checkpoint.
     pub(super) size: u64,
+    /// Whether the segment that the records began in is not there.
+    gone: bool,
     /// Whether records may be missing.
     pub(super) incomplete: bool,
     /// New requests in the segment.
@@ -53,16 +55,16 @@ struct Begun {
 }
 
 impl Fold {
-    /// Nothing yet, with the records beginning in the segment `complete`.
-    pub(super) fn new(complete: u64) -> Self {
-        Self { complete, ..Self::default() }
+    /// Nothing yet, with the records beginning in the segment `complete`, unless the one that they began in is gone.
+    pub(super) fn new(complete: u64, gone: bool) -> Self {
+        Self { complete, gone, incomplete: gone, ..Self::default() }
     }
 
     /// The records begin here: either nothing was before, or a checkpoint begins.
     pub(super) fn begin_records(&mut self) {
         self.records.clear();
         self.begun = None;
-        self.incomplete = false;
+        self.incomplete = self.gone;
     }
 
     /// A segment begins. Only if `counted` is it known that all frames before it should have been found.
