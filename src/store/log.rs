@@ -4,6 +4,7 @@
 //! The state of the disk is in one place: there is an [`Active`] segment, or there is none and
 //! `retry_at` says when one is tried for.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,8 +108,8 @@ pub(super) struct Log {
     now: Now,
     /// The cursors that were written last, and when.
     written: (PerSignal<Position>, RunningTime),
-    /// Files that could not be removed yet.
-    doomed: Vec<u64>,
+    /// Segments that are to be removed. They go in their order, so that what is left never looks as if one were missing.
+    doomed: BTreeSet<u64>,
     buffer: Vec<u8>,
 }
 
@@ -198,7 +199,7 @@ impl Log {
             checkpoint,
             now: left.now,
             written,
-            doomed: Vec::new(),
+            doomed: BTreeSet::new(),
             buffer: Vec::new(),
         };
         if let Err(error) = log.open_segment(log.sequence) {

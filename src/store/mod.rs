@@ -139,7 +139,8 @@
 //!   asked for a checkpoint, and at its End all is durable again.
 //! * What cannot be read when it is to be sent is tried again at the next [`Store::tick`], five times, then it expires.
 //!   What does not match its checksum expires at once.
-//! * A file that cannot be removed is tried again at the next tick.
+//! * A segment that cannot be removed is tried again at the next tick, and those after it wait for it: gaps in the log
+//!   are damage, and must not come about otherwise.
 //!
 //! # Recovery
 //!

@@ -127,10 +127,10 @@ impl Quarantine {
     /// have gone.
     pub fn put(&self, poison: &Poison) -> Result<Kept, QuarantineError> {
         let Some(storage) = &self.storage else { return Ok(Kept::default()) };
-        let bytes = encode(poison);
-        if bytes.len() as u64 > SIZE_MAX {
+        if (poison.body.len() + HEADER_LENGTH + REASON_MAX) as u64 > SIZE_MAX {
             return Err(QuarantineError::TooLarge);
         }
+        let bytes = encode(poison);
         let _putting = self.lock();
         put(storage.as_ref(), &bytes).map_err(QuarantineError::Disk)
     }

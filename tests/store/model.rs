@@ -329,3 +329,37 @@ proptest! {
         world.crash(disk);
     }
 }
+
+/// A segment that could not be removed while the disk was read-only stayed behind those that were older than it, and the
+/// next start took what was between for lost.
+#[test]
+fn segments_that_go_late_leave_no_gap() {
+    let append = |logs: &[u16]| Step::Append { logs: logs.to_vec(), spans: Vec::new(), changes: Vec::new() };
+    let (deliver, acknowledge) = (Step::Deliver { logs: true, bytes: 0 }, Step::Acknowledge { logs: true });
+    let mut world = World::new();
+    for step in [
+        append(&[]),
+        append(&[]),
+        append(&[0]),
+        Step::Fill,
+        append(&[]),
+        append(&[]),
+        append(&[0]),
+        Step::Heal,
+        Step::Tick,
+        append(&[]),
+        Step::ReadOnly,
+        append(&[]),
+        deliver.clone(),
+        append(&[]),
+        acknowledge.clone(),
+        append(&[]),
+        deliver,
+        acknowledge,
+        Step::Heal,
+        append(&[]),
+        Step::Kill,
+    ] {
+        world.step(step);
+    }
+}

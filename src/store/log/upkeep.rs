@@ -35,9 +35,7 @@ impl Log {
         if resumed {
             self.shared.appended.notify_waiters();
         }
-        for number in std::mem::take(&mut self.doomed) {
-            self.remove(number);
-        }
+        self.remove_doomed();
         self.keep_house();
     }
 
@@ -247,10 +245,18 @@ impl Log {
         }
     }
 
+    /// Removes a segment, at once or as soon as that can be done.
     pub(super) fn remove(&mut self, number: u64) {
-        match self.storage.remove(&segment::path(number)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => self.doomed.push(number),
-            _ => {}
+        self.doomed.insert(number);
+        self.remove_doomed();
+    }
+
+    fn remove_doomed(&mut self) {
+        while let Some(&number) = self.doomed.first() {
+            match self.storage.remove(&segment::path(number)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => break,
+                _ => self.doomed.pop_first(),
+            };
         }
     }
 
