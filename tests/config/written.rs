@@ -45,11 +45,11 @@ fn receiver() -> impl Strategy<Value = String> {
 
 /// `? name` and `: value`, since a name in quotes may be too long for a key on one line.
 fn attribute((name, value): (&String, &String)) -> String {
-    format!("  ? {}\n  : {}\n", quoted(&name.replace('$', "")), quoted(value))
+    format!("  ? {}\n  : {}\n", quoted(name), quoted(value))
 }
 
 fn resource() -> impl Strategy<Value = String> {
-    let name = "[^\\p{Cc}]{1,60}".prop_filter("not the node's", |name| !name.ends_with(".name"));
+    let name = "[^\\p{Cc}$]{1,60}".prop_filter("not the node's", |name| !name.ends_with(".name"));
     btree_map(name, any::<String>(), 0..4)
         .prop_map(|attributes| format!("resource:\n{}", attributes.iter().map(attribute).collect::<String>()))
 }
