@@ -45,6 +45,7 @@ fn config(collector: SocketAddr) -> Config {
             max_size: 64 << 20,
             max_age: Duration::from_secs(3600),
         },
+        in_memory: true,
         exporter: exporter::Config {
             endpoint: format!("http://{collector}").parse().expect("an address"),
             signals: vec![Signal::Logs, Signal::Traces, Signal::Metrics],

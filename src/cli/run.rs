@@ -23,8 +23,9 @@ Examples:
   sense-otel run
       Listens on localhost:9997 (UDP) and sends to http://localhost:4317, the defaults.
 
-Stops on Ctrl-C or SIGTERM: what was received is sent first, as far as the backend takes it.
-A second Ctrl-C exits at once. Exit code: 0 after such a stop, 1 if it could not start or failed.";
+Stops on Ctrl-C or SIGTERM: what was received is sent first, as far as the backend takes it; the rest, and
+what is open, is kept in the store for the next start. A second Ctrl-C exits at once.
+Exit code: 0 after such a stop, 1 if it could not start or failed.";
 
 /// Receive events of Qlik Sense and send them to an OpenTelemetry collector
 #[derive(Debug, clap::Args)]
@@ -33,6 +34,9 @@ pub(crate) struct RunArgs {
     /// Configuration file (YAML); without it every key has its default
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Keep everything in memory and forget it at the end, instead of on disk in store.directory: for trials
+    #[arg(long)]
+    in_memory: bool,
 }
 
 /// Why it could not start, or ended other than by request.
@@ -61,15 +65,18 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
 fn receive(args: &RunArgs) -> Result<(), RunError> {
     let loaded = config::load(args.config.as_deref(), config::environment, config::addresses_of)
         .map_err(|faults| RunError::Config(faults.render(true)))?;
-    let config = loaded.pipeline;
+    let mut config = loaded.pipeline;
+    config.in_memory = args.in_memory;
     let log = init_log(&config.telemetry.level)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    warn!(
-        "THE OUTBOX IS IN MEMORY: what the backend has not taken, and every open session, is lost when this process \
-         ends"
-    );
+    if args.in_memory {
+        warn!(
+            "THE STORE IS IN MEMORY: what the backend has not taken, and every open session, is lost when this process \
+             ends"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Requests)?;
     runtime.block_on(async {
         // Before the first thread starts, so that no early signal ends us half way.
@@ -107,10 +114,15 @@ async fn until_stop(running: &Running, requests: &mut StopRequests, log: &Log) -
 }
 
 fn tell(summary: Summary) {
-    let Summary { open_sessions, logs_left, spans_left, .. } = summary;
-    if logs_left + spans_left > 0 {
+    let Summary { open_sessions, logs_left, spans_left, durable, clean: _ } = summary;
+    if durable {
+        info!(
+            open_sessions,
+            logs_left, spans_left, "stopped; what is open and what is left is kept for the next start"
+        );
+    } else if logs_left + spans_left > 0 {
         error!(open_sessions, logs_left, spans_left, "stopped; what the backend did not take in time is lost");
     } else {
-        info!(open_sessions, logs_left, spans_left, "stopped");
+        info!(open_sessions, logs_left, spans_left, "stopped; what was open is forgotten");
     }
 }

@@ -48,6 +48,7 @@ pub(super) fn build(
         processor: check.processor(spec),
         key: check.key(&spec.privacy.key),
         store: check.store(&spec.store),
+        in_memory: false,
         exporter: check.exporter(&spec.exporter),
         telemetry: check.telemetry(&spec.telemetry),
         app_names_file: file(&spec.apps.names_file),

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use crate::otlp::{Encoder, Limits};
 use crate::processor::{Input, Output, Processor, Report};
 use crate::receiver::{Batch, CHANNEL_BATCHES};
 use crate::signal::{LogRecord, Resource, Signal, Span};
-use crate::store::{Commit, Store};
+use crate::store::Store;
 use crate::telemetry::{DropReason, NodeActivity, Telemetry};
 use crate::time::{Now, RunningTime};
 
 use super::clock::Clock;
+use super::journal::{Closed, Journal, ROOM_INTERVAL};
 use super::names::Names;
 
 /// How long the first event of a frame waits for others.
@@ -21,14 +23,17 @@ const FRAME_AGE_MAX: Duration = Duration::from_millis(20);
 /// Datagrams after which a frame is complete.
 const FRAME_DATAGRAMS_MAX: usize = 4096;
 
-/// How often the numbers of what is open are renewed, and the longest sleep.
+/// How often the numbers of what is open are renewed, and the store is told the time; and the longest sleep.
 const ACTIVITY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the last frame waits for a store that does not keep up.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The core with what surrounds it.
 pub(super) struct Core {
     processor: Processor,
     output: Encoding,
-    store: Store,
+    journal: Journal,
     clock: Clock,
     frame_datagrams: usize,
     frame_due: Option<RunningTime>,
@@ -62,38 +67,68 @@ impl Core {
             traces_wanted: signals.contains(&Signal::Traces),
         };
         let activity_due = clock.now().running;
-        Self { processor, output, store, clock, frame_datagrams: 0, frame_due: None, activity_due }
+        let journal = Journal::new(store);
+        Self { processor, output, journal, clock, frame_datagrams: 0, frame_due: None, activity_due }
     }
 
-    /// Works until the receiver is gone and everything it handed over is in the store. Returns how many sessions were
-    /// still open.
+    /// Works until the receiver is gone and everything it handed over is in the store, or the store is gone. Returns how
+    /// many sessions were still open.
     pub(super) fn run(mut self, batches: &Receiver<Batch>, names: &Receiver<Names>) -> usize {
-        loop {
-            let received = batches.recv_timeout(self.patience());
-            let now = self.clock.now();
-            while let Ok(names) = names.try_recv() {
-                self.processor.handle(now, Input::AppNames(names), &mut self.output);
-            }
-            match received {
-                Ok(batch) => self.take_waiting(now, batch, batches),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            self.processor.advance(now, &mut self.output);
-            self.output.telemetry.held(self.processor.held() as u64);
-            self.commit_if_due(now);
-            self.show_activity_if_due(now);
-        }
-        let now = self.clock.now();
-        self.processor.handle(now, Input::Drain, &mut self.output);
-        self.commit(now);
+        // A store that is gone has ended the whole pipeline; what was open is on its disk.
+        let _ = self.work(batches, names).and_then(|()| self.finish());
         self.output.telemetry.held(self.processor.held() as u64);
         self.show_activity();
         self.processor.open_sessions()
     }
 
+    fn work(&mut self, batches: &Receiver<Batch>, names: &Receiver<Names>) -> Result<(), Closed> {
+        // Before the first batch, which may come late: what was restored is shown, and what is too much of it ends.
+        let mut has_room = self.turn()?;
+        loop {
+            let received = batches.recv_timeout(self.patience(has_room));
+            while let Ok(names) = names.try_recv() {
+                let now = self.clock.now();
+                self.processor.handle(now, Input::AppNames(names), &mut self.output);
+            }
+            match received {
+                Ok(batch) => self.take_waiting(batch, batches)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            has_room = self.turn()?;
+        }
+    }
+
+    /// Does what is due. Returns whether the store has room, without which nothing is.
+    fn turn(&mut self) -> Result<bool, Closed> {
+        let now = self.clock.now();
+        let has_room = self.journal.has_room()?;
+        if has_room {
+            self.processor.advance(now, &mut self.output);
+            self.output.telemetry.held(self.processor.held() as u64);
+            self.commit_if_due(now)?;
+        }
+        let is_tick = self.activity_due <= now.running;
+        if is_tick {
+            self.activity_due = now.running + ACTIVITY_INTERVAL;
+            self.show_activity();
+            self.journal.tick(now);
+        }
+        // With each tick goes what has changed without a datagram and without a signal.
+        if (is_tick || self.journal.wants_checkpoint()) && self.journal.has_room()? {
+            self.commit(now)?;
+        }
+        Ok(has_room)
+    }
+
     /// How long nothing needs to be done.
-    fn patience(&self) -> Duration {
+    fn patience(&self, has_room: bool) -> Duration {
+        if !has_room {
+            return ROOM_INTERVAL;
+        }
+        if self.journal.wants_checkpoint() {
+            return Duration::ZERO;
+        }
         let deadlines = [self.frame_due, self.processor.deadline(), Some(self.activity_due)];
         let running = self.clock.now().running;
         let next = deadlines.into_iter().flatten().min().unwrap_or(running);
@@ -102,50 +137,64 @@ impl Core {
 
     /// Takes a batch and those that have come in the meantime, before anything is decided for want of them: what seems to
     /// be missing, or silent for too long, may be waiting here.
-    fn take_waiting(&mut self, now: Now, first: Batch, batches: &Receiver<Batch>) {
-        self.take(now, &first);
+    fn take_waiting(&mut self, first: Batch, batches: &Receiver<Batch>) -> Result<(), Closed> {
+        let now = self.clock.now();
+        self.take(now, &first)?;
         drop(first);
         for batch in batches.try_iter().take(CHANNEL_BATCHES) {
-            self.take(now, &batch);
-            self.commit_if_due(now);
+            self.take(now, &batch)?;
         }
+        Ok(())
     }
 
-    fn take(&mut self, now: Now, batch: &Batch) {
+    fn take(&mut self, now: Now, batch: &Batch) -> Result<(), Closed> {
+        if !self.journal.has_room()? {
+            self.output.telemetry.dropped(DropReason::StoreFull, batch.len() as u64);
+            return Ok(());
+        }
         for datagram in batch.iter() {
             self.processor.handle(now, Input::Datagram(datagram), &mut self.output);
         }
         self.frame_datagrams += batch.len();
+        self.commit_if_due(now)
     }
 
-    fn commit_if_due(&mut self, now: Now) {
-        if self.output.encoder.is_empty() {
+    fn commit_if_due(&mut self, now: Now) -> Result<(), Closed> {
+        if self.output.encoder.is_empty() && self.frame_datagrams == 0 {
             self.frame_due = None;
-            self.frame_datagrams = 0;
-            return;
+            return Ok(());
         }
         let due = *self.frame_due.get_or_insert(now.running + FRAME_AGE_MAX);
         if due <= now.running || self.frame_datagrams >= FRAME_DATAGRAMS_MAX {
-            self.commit(now);
+            return self.commit(now);
         }
+        Ok(())
     }
 
-    fn commit(&mut self, now: Now) {
+    fn commit(&mut self, now: Now) -> Result<(), Closed> {
         self.frame_due = None;
         self.frame_datagrams = 0;
         let requests = self.output.encoder.finish();
         let telemetry = &self.output.telemetry;
         telemetry.produced(Signal::Logs, std::mem::take(&mut self.output.logs));
         telemetry.produced(Signal::Traces, std::mem::take(&mut self.output.spans));
-        // A store in memory takes everything: what is too much expires, and is counted by the store's observer.
-        let _ = self.store.append(Commit { requests, now, ..Commit::default() });
+        self.journal.commit(now, requests, &mut self.processor)
     }
 
-    fn show_activity_if_due(&mut self, now: Now) {
-        if self.activity_due <= now.running {
-            self.activity_due = now.running + ACTIVITY_INTERVAL;
-            self.show_activity();
+    /// Nothing more will come. What is held for its order outlives us in a store on disk, and is let go otherwise.
+    fn finish(&mut self) -> Result<(), Closed> {
+        let began = self.clock.now().running;
+        while !self.journal.has_room()? {
+            if self.clock.now().running.since(began) >= LAST_PATIENCE {
+                return Ok(());
+            }
+            thread::sleep(ROOM_INTERVAL);
         }
+        let now = self.clock.now();
+        if !self.journal.is_durable() {
+            self.processor.handle(now, Input::Drain, &mut self.output);
+        }
+        self.commit(now)
     }
 
     fn show_activity(&self) {

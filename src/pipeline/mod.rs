@@ -3,13 +3,15 @@
 //! ```text
 //!  thread `receiver`     thread `core`              thread `exporter`, a runtime of its own
 //!  receiver::run ──────> core: Processor, Encoder ──> Store ──> exporter::run, telemetry::metrics
-//!       channel of batches                  append, next, acknowledge
+//!       channel of batches                   append   ↑↓   next, acknowledge
+//!                                             thread `store`: Writer
 //! ```
 //!
-//! [`start`] builds before it spawns and binds before it does anything else, so that a site that restarts us loses as
-//! little as can be. [`Running::stop`] goes stage by stage, in the order of the data, under one grace period: the
-//! receiver reads what the kernel still holds, the core works off its channel, the exporter sends what is pending. A
-//! stage that ends by itself takes the same way.
+//! [`start`] binds before it does anything else, so that a site that restarts us loses as little as can be, and builds
+//! before it spawns; what an earlier process left is taken up in between. [`Running::stop`] goes stage by stage, in the
+//! order of the data, under one grace period: the receiver reads what the kernel still holds, the core works off its
+//! channel, the store makes it durable, the exporter sends what is pending. A stage that ends by itself takes the same
+//! way.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,30 +24,26 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::processor::Processor;
 use crate::processor::ids::Key;
 use crate::signal::Signal;
-use crate::store::{Budget, Happening, Observer, Store};
-use crate::telemetry::{Telemetry, metrics};
-use crate::time::RunningTime;
+use crate::store::{Status, Store};
+use crate::telemetry::Telemetry;
 use crate::{exporter, processor, receiver, store, telemetry};
 
 pub mod clock;
 mod core;
+mod export;
+mod journal;
 pub mod key;
 mod names;
+mod recovery;
 
-use clock::Clock;
+use export::Export;
 use names::{Names, NamesFile};
+use recovery::Foundation;
 
 /// How long a stop may take, all stages together.
 pub const GRACE: Duration = Duration::from_secs(5);
-
-/// What is left of the grace period for the last export of metrics.
-const METRICS_GRACE: Duration = Duration::from_millis(800);
-
-/// Memory of the outbox at most, whatever `store.max_size` says.
-const OUTBOX_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// What is left of the grace period for the end of the process itself.
 const EXIT_GRACE: Duration = Duration::from_millis(300);
@@ -62,8 +60,10 @@ pub struct Config {
     pub processor: processor::Config,
     /// The secret of every keyed hash; `None` takes the key file beside the store, made at the first start.
     pub key: Option<Key>,
-    /// The outbox.
+    /// The outbox, and what is open.
     pub store: store::Config,
+    /// Whether to keep both in memory and forget them at the end, and to make no key file either: for demos and tests.
+    pub in_memory: bool,
     /// OTLP out.
     pub exporter: exporter::Config,
     /// Our own log and metrics.
@@ -78,6 +78,15 @@ pub enum StartError {
     /// The socket.
     #[error("cannot listen for datagrams")]
     Bind(#[from] receiver::BindError),
+    /// The store: another process has it, a newer version wrote it, or its folder cannot be used.
+    #[error("the store in {directory} cannot be opened")]
+    Store {
+        /// Its folder.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        error: store::OpenError,
+    },
     /// The key of the hashes.
     #[error("there is no key for the hashes")]
     Key(#[from] key::KeyError),
@@ -92,12 +101,14 @@ pub enum StartError {
 /// What a stop left behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Sessions that were open; without a durable store they are forgotten.
+    /// Sessions that were open.
     pub open_sessions: usize,
     /// Log records that could not be delivered in time.
     pub logs_left: u64,
     /// Spans that could not be delivered in time.
     pub spans_left: u64,
+    /// Whether all that is on disk, for the next start. Otherwise it is forgotten.
+    pub durable: bool,
     /// Whether every stage ended as it should.
     pub clean: bool,
 }
@@ -113,6 +124,7 @@ pub struct Running {
     receiver: JoinHandle<()>,
     core: JoinHandle<usize>,
     exporter: JoinHandle<()>,
+    writer: Option<JoinHandle<()>>,
     ended: watch::Receiver<bool>,
 }
 
@@ -124,37 +136,21 @@ pub struct Running {
 pub fn start(config: Config) -> Result<Running, StartError> {
     let bound = receiver::bind(&config.receiver)?;
     let addresses = bound.local_addresses();
-    let key = match &config.key {
-        Some(key) => key.clone(),
-        None => key::load_or_create(&config.store.directory)?,
-    };
     let telemetry = Telemetry::default();
-    let clock = Clock::start(RunningTime::START);
-    let budget = Budget { bytes: config.store.max_size.min(OUTBOX_BYTES_MAX), age: config.store.max_age };
-    let store = Store::in_memory(budget, Arc::new(StoreObserver(telemetry.clone())));
+    let Foundation { store, writer, processor, clock } = recovery::recover(&config, &telemetry)?;
     let (stop_exporter, exporter_stopped) = watch::channel(None);
     let (end, ended) = watch::channel(false);
 
-    let exporter = {
-        let export = Export::build(&config, &store, &telemetry)?;
-        let end = Ending(end.clone());
-        spawn("exporter", move || {
-            export.run(exporter_stopped);
-            drop(end);
-        })?
+    let export = Export::build(&config, &store, &telemetry)?;
+    let writer = match writer {
+        Some(writer) => Some(spawn("store", ending(&end, move || writer.run()))?),
+        None => None,
     };
+    let exporter = spawn("exporter", ending(&end, move || export.run(exporter_stopped)))?;
     let (batch_sender, batches) = sync_channel(receiver::CHANNEL_BATCHES);
     let (names_sender, names) = mpsc::channel();
-    let core = {
-        let processor = Processor::new(config.processor, &key);
-        let core = core::Core::new(processor, store.clone(), telemetry.clone(), clock, &config.exporter.signals);
-        let end = Ending(end.clone());
-        spawn("core", move || {
-            let open_sessions = core.run(&batches, &names);
-            drop(end);
-            open_sessions
-        })?
-    };
+    let core = core::Core::new(processor, store.clone(), telemetry.clone(), clock, &config.exporter.signals);
+    let core = spawn("core", ending(&end, move || core.run(&batches, &names)))?;
     if let Some(path) = config.app_names_file {
         let telemetry = telemetry.clone();
         let ended = ended.clone();
@@ -162,14 +158,13 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     }
     let stop_receiver = Arc::new(AtomicBool::new(false));
     let receiver = {
-        let (telemetry, stop, end) = (telemetry.clone(), Arc::clone(&stop_receiver), Ending(end));
-        let config = config.receiver;
-        spawn("receiver", move || {
+        let (telemetry, stop, config) = (telemetry.clone(), Arc::clone(&stop_receiver), config.receiver);
+        let receive = move || {
             receiver::run(bound, &config, &telemetry, &batch_sender, &stop, clock::wall);
-            drop(end);
-        })?
+        };
+        spawn("receiver", ending(&end, receive))?
     };
-    Ok(Running { addresses, telemetry, store, stop_receiver, stop_exporter, receiver, core, exporter, ended })
+    Ok(Running { addresses, telemetry, store, stop_receiver, stop_exporter, receiver, core, exporter, writer, ended })
 }
 
 impl Running {
@@ -199,25 +194,20 @@ impl Running {
         self.stop_receiver.store(true, Ordering::Relaxed);
         let receiver = self.receiver.join();
         let core = self.core.join();
+        // What is not on disk yet cannot be sent, so the exporter would take the outbox for empty.
+        let is_flushed = self.store.flush(deadline.saturating_duration_since(Instant::now()));
         self.stop_exporter.send_replace(Some(deadline));
         let exporter = self.exporter.join();
+        let [logs, spans] = [Signal::Logs, Signal::Traces].map(|signal| self.store.pending(signal).items);
+        let durable = is_flushed && self.store.status() == Status::Durable;
+        self.store.close();
+        let writer = self.writer.map_or(Ok(()), JoinHandle::join);
         Summary {
-            clean: receiver.is_ok() && core.is_ok() && exporter.is_ok(),
+            clean: receiver.is_ok() && core.is_ok() && exporter.is_ok() && writer.is_ok(),
             open_sessions: core.unwrap_or_default(),
-            logs_left: self.store.pending(Signal::Logs).items,
-            spans_left: self.store.pending(Signal::Traces).items,
-        }
-    }
-}
-
-/// Counts what the store gives up.
-#[derive(Debug)]
-struct StoreObserver(Telemetry);
-
-impl Observer for StoreObserver {
-    fn observe(&self, happening: Happening) {
-        if let Happening::Expired { signal, what, .. } = happening {
-            self.0.expired(signal, what.items);
+            logs_left: logs,
+            spans_left: spans,
+            durable,
         }
     }
 }
@@ -231,57 +221,18 @@ impl Drop for Ending {
     }
 }
 
+/// `work`, which says at its end that it has ended.
+fn ending<T, W: FnOnce() -> T>(end: &watch::Sender<bool>, work: W) -> impl FnOnce() -> T + use<T, W> {
+    let end = Ending(end.clone());
+    move || {
+        let result = work();
+        drop(end);
+        result
+    }
+}
+
 fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<JoinHandle<T>> {
     thread::Builder::new().name(name.to_owned()).spawn(work)
-}
-
-/// Everything that goes out, on a runtime of one thread.
-struct Export {
-    runtime: tokio::runtime::Runtime,
-    exporter: exporter::Exporter,
-    metrics: Option<metrics::Metrics>,
-}
-
-impl Export {
-    fn build(config: &Config, store: &Store, telemetry: &Telemetry) -> Result<Self, StartError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let entered = runtime.enter();
-        let exporter = exporter::Exporter::new(config.exporter.clone(), store, telemetry, seed())?;
-        let metrics = if config.exporter.signals.contains(&Signal::Metrics) {
-            let interval = config.telemetry.metrics_interval;
-            Some(metrics::start(telemetry, exporter.metrics(), interval, &config.processor.resource, runtime.handle()))
-        } else {
-            None
-        };
-        drop(entered);
-        Ok(Self { runtime, exporter, metrics })
-    }
-
-    /// Sends until the time that `stop` names.
-    fn run(self, mut stop: watch::Receiver<Option<Instant>>) {
-        let Self { runtime, exporter, metrics } = self;
-        runtime.block_on(async {
-            let (drain, drained) = watch::channel(None);
-            let stopping = async {
-                // A sender that is gone has stopped without a grace period.
-                let deadline = stop.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
-                let deadline = deadline.unwrap_or_else(Instant::now);
-                drain.send_replace(Some(deadline.checked_sub(METRICS_GRACE).unwrap_or(deadline)));
-                deadline
-            };
-            let (deadline, _left) = tokio::join!(stopping, exporter.run(drained));
-            if let Some(metrics) = metrics {
-                metrics.shutdown(deadline.saturating_duration_since(Instant::now()).max(METRICS_GRACE)).await;
-            }
-        });
-        // A connection that hangs must not keep the process.
-        runtime.shutdown_timeout(Duration::from_millis(100));
-    }
-}
-
-/// Decides the jitter of retries, so that receivers that were started together do not come back together.
-fn seed() -> u64 {
-    clock::wall().as_nanos() ^ u64::from(std::process::id())
 }
 
 /// Reads the names file whenever it changes, until the core is gone.

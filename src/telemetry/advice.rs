@@ -7,6 +7,17 @@ use super::DropReason;
 /// What to do about datagrams that are lost before we see them.
 pub(super) const BUFFER: &str = "raise receiver.udp.receive_buffer, and on Linux the limit net.core.rmem_max";
 
+/// Why the outbox gave something up, by the name of the reason.
+pub(super) fn expired(reason: &str) -> &'static str {
+    match reason {
+        "size" => "oldest first, the outbox is over store.max_size",
+        "age" => "oldest first, the outbox is over store.max_age",
+        "memory" => "oldest first, the disk of the store fails and the memory is full",
+        "damaged" => "what the disk of the store gives back is not what was written",
+        _ => "the disk of the store does not give it back",
+    }
+}
+
 /// Why a datagram is no event, and what to do about it. One line, no full stop.
 #[must_use]
 pub const fn rejected(reason: RejectReason) -> &'static str {

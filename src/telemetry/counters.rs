@@ -33,18 +33,23 @@ pub(super) struct Counters {
     pub(super) duplicate: Counter,
     pub(super) excluded: Counter,
     pub(super) held: Counter,
+    pub(super) restored_held: Counter,
     pub(super) rejected: [Counter; RejectReason::ALL.len()],
     pub(super) dropped: [Counter; DropReason::ALL.len()],
     pub(super) kernel_dropped: Counter,
     pub(super) receive_failures: Counter,
     pub(super) sessions_ended: Counter,
     pub(super) connections_ended: Counter,
+    pub(super) store_degraded: Counter,
+    pub(super) store_failures: Counter,
+    pub(super) store_lost_frames: Counter,
     pub(super) signals: [SignalCounters; 3],
 }
 
 /// Counts of one signal's items.
 #[derive(Debug, Default)]
 pub(super) struct SignalCounters {
+    pub(super) restored: Counter,
     pub(super) produced: Counter,
     pub(super) acknowledged: Counter,
     pub(super) refused: Counter,
@@ -118,12 +123,16 @@ impl Counters {
             duplicate: self.duplicate.value(),
             excluded: self.excluded.value(),
             held: self.held.value(),
+            restored_held: self.restored_held.value(),
             rejected: self.rejected.each_ref().map(Counter::value),
             dropped: self.dropped.each_ref().map(Counter::value),
             kernel_dropped: self.kernel_dropped.value(),
             receive_failures: self.receive_failures.value(),
             sessions_ended: self.sessions_ended.value(),
             connections_ended: self.connections_ended.value(),
+            store_degraded: self.store_degraded.value() > 0,
+            store_failures: self.store_failures.value(),
+            store_lost_frames: self.store_lost_frames.value(),
             signals: self.signals.each_ref().map(SignalCounters::counts),
             nodes: nodes.counts(),
             active: nodes.active(),
@@ -143,6 +152,7 @@ impl SignalCounters {
             ..SignalCounts::default()
         };
         SignalCounts {
+            restored: self.restored.value(),
             produced: self.produced.value(),
             retries: self.retries.value(),
             parks: self.parks.value(),

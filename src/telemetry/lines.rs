@@ -23,6 +23,9 @@ pub(super) enum Line {
     Gap,
     Restarted,
     ReceiveFailed,
+    Degraded,
+    Durable,
+    Abandoned,
     Expired(Signal),
     Refused(Signal),
     Remarked(Signal),
@@ -51,7 +54,16 @@ const SIGNALS: [Signal; 3] = [Signal::Logs, Signal::Traces, Signal::Metrics];
 impl Default for Lines {
     fn default() -> Self {
         let by_signal = [Line::Expired, Line::Refused, Line::Remarked, Line::Quarantined, Line::Retrying, Line::Parked];
-        let lines = [Line::KernelDropped, Line::Gap, Line::Restarted, Line::ReceiveFailed]
+        let alone = [
+            Line::KernelDropped,
+            Line::Gap,
+            Line::Restarted,
+            Line::ReceiveFailed,
+            Line::Degraded,
+            Line::Durable,
+            Line::Abandoned,
+        ];
+        let lines = alone
             .into_iter()
             .chain(DropReason::ALL.map(Line::Dropped))
             .chain(RejectReason::ALL.map(Line::Rejected))
@@ -121,8 +133,22 @@ fn write(kind: Line, count: u64, detail: &str) {
             );
         }
         Line::ReceiveFailed => warn!(failures = count, error = detail, "receiving failed, going on"),
+        Line::Degraded => error!(
+            failures = count,
+            reason = detail,
+            "THE STORE IS DEGRADED: the disk does not take what it is given. Receiving and sending go on from memory, and \
+             all that is in memory is lost if the process ends; trying again"
+        ),
+        Line::Durable => info!("the store is whole again: everything is on disk"),
+        Line::Abandoned => {
+            warn!(
+                failures = count,
+                reason = detail,
+                "a file of the store failed and is written to no more, going on with another"
+            );
+        }
         Line::Expired(signal) => {
-            error!(%signal, items = count, "given up, oldest first: the outbox is over store.max_size or store.max_age");
+            error!(%signal, items = count, reason = detail, "given up: {}", advice::expired(detail));
         }
         Line::Refused(signal) => {
             error!(%signal, items = count, answer = detail, "refused by the backend and not sent again");
@@ -156,6 +182,6 @@ mod tests {
             let first = lines.kinds.iter().position(|each| each.line == kind.line);
             assert_eq!(first, Some(position), "{kind:?}");
         }
-        assert_eq!(lines.kinds.len(), 4 + DropReason::ALL.len() + RejectReason::ALL.len() + 6 * SIGNALS.len());
+        assert_eq!(lines.kinds.len(), 7 + DropReason::ALL.len() + RejectReason::ALL.len() + 6 * SIGNALS.len());
     }
 }

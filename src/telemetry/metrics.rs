@@ -84,6 +84,7 @@ pub fn start(
     observe_nodes(&meter, telemetry);
     observe_receiver(&meter, telemetry);
     observe_exporter(&meter, telemetry);
+    observe_store(&meter, telemetry);
     if telemetry.inner.durations.set(Durations::new(&meter)).is_err() {
         warn!("metrics were started twice: durations go to the first backend only");
     }
@@ -350,6 +351,23 @@ fn observe_exporter(meter: &Meter, telemetry: &Telemetry) {
                 instrument.observe(signed(snapshot.signal(signal).pending()), &labels);
             }
         })
+        .build();
+}
+
+/// How the store is.
+fn observe_store(meter: &Meter, telemetry: &Telemetry) {
+    let degraded = telemetry.clone();
+    meter
+        .u64_observable_gauge("sense_otel.store.degraded")
+        .with_description("1 while the disk of the store fails and everything is in memory, 0 otherwise.")
+        .with_callback(move |instrument| instrument.observe(degraded.inner.counters.store_degraded.value(), &[]))
+        .build();
+    let failures = telemetry.clone();
+    meter
+        .u64_observable_counter("sense_otel.store.failures")
+        .with_unit("{failure}")
+        .with_description("Files of the store that failed, and that could not be made.")
+        .with_callback(move |instrument| instrument.observe(failures.inner.counters.store_failures.value(), &[]))
         .build();
 }
 

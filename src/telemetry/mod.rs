@@ -14,6 +14,7 @@ mod counters;
 mod lines;
 mod log;
 mod snapshot;
+mod store;
 pub(crate) mod text;
 mod throttle;
 
@@ -34,6 +35,7 @@ use crate::time::Timestamp;
 pub use counters::OTHER;
 pub use log::{Log, LogError, init_log};
 pub use snapshot::{Balance, NodeCounts, SignalCounts, Snapshot};
+pub use store::Recovery;
 
 use counters::{Counters, Nodes};
 use lines::{Line, Lines};
@@ -268,12 +270,12 @@ impl Telemetry {
         self.inner.counters.signal(signal).produced.add(items);
     }
 
-    /// Items were given up, oldest first, because the outbox was over its budget.
-    pub fn expired(&self, signal: Signal, items: u64) {
+    /// Items were given up because the outbox was over its budget, oldest first, or could not be read back.
+    pub fn expired(&self, signal: Signal, items: u64, reason: &'static str) {
         self.inner.counters.signal(signal).expired.add(items);
         // The next interval's metrics replace the ones that could not be sent; that is no line's worth.
         if signal != Signal::Metrics {
-            self.inner.lines.say(Line::Expired(signal), items, "");
+            self.inner.lines.say(Line::Expired(signal), items, reason);
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub excluded: u64,
     /// Datagrams that wait for an earlier sequence number at this moment.
     pub held: u64,
+    /// Datagrams that an earlier process received, and that waited at its end.
+    pub restored_held: u64,
     /// Datagrams that are no event, in the order of [`RejectReason::ALL`]; see [`Snapshot::rejected_for`].
     pub rejected: [u64; RejectReason::ALL.len()],
     /// Datagrams that were given up, in the order of [`DropReason::ALL`]; see [`Snapshot::dropped_for`].
@@ -33,6 +35,12 @@ pub struct Snapshot {
     pub sessions_ended: u64,
     /// Connections that ended, observed or inferred, each once.
     pub connections_ended: u64,
+    /// Whether the disk of the store fails, so that everything is in memory.
+    pub store_degraded: bool,
+    /// How often a file of the store failed, or none could be made.
+    pub store_failures: u64,
+    /// Frames of the store that had been durable and could not be read back at the start.
+    pub store_lost_frames: u64,
     /// What became of the items of each signal, in the order logs, traces, metrics; see [`Snapshot::signal`].
     pub signals: [SignalCounts; 3],
     /// Counts per node, sorted by name; nodes beyond the limit are summed up under [`super::OTHER`].
@@ -44,6 +52,8 @@ pub struct Snapshot {
 /// What became of log records, spans or metric data points.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SignalCounts {
+    /// Items that an earlier process made, and that were still to be delivered.
+    pub restored: u64,
     /// Items made.
     pub produced: u64,
     /// Items that the backend took.
@@ -113,18 +123,19 @@ impl Snapshot {
         }
     }
 
-    /// `received = accepted + duplicate + excluded + rejected + dropped + held`.
+    /// `received + restored_held = accepted + duplicate + excluded + rejected + dropped + held`.
     #[must_use]
     pub fn datagrams_balance(&self) -> Balance {
         let terms = [self.accepted, self.duplicate, self.excluded, self.held];
-        Balance { incoming: self.received, outgoing: terms.iter().chain(&self.rejected).chain(&self.dropped).sum() }
+        let incoming = self.received.saturating_add(self.restored_held);
+        Balance { incoming, outgoing: terms.iter().chain(&self.rejected).chain(&self.dropped).sum() }
     }
 
-    /// `produced = acknowledged + refused + quarantined + expired + pending`, where only the outbox knows `pending`.
+    /// `restored + produced = acknowledged + refused + quarantined + expired + pending`, where only the outbox knows `pending`.
     #[must_use]
     pub const fn signal_balance(&self, signal: Signal, pending: u64) -> Balance {
         let counts = self.signal(signal);
-        Balance { incoming: counts.produced, outgoing: counts.settled().saturating_add(pending) }
+        Balance { incoming: counts.incoming(), outgoing: counts.settled().saturating_add(pending) }
     }
 
     /// Events, log records and spans that are known to be lost: dropped by us or by the kernel, missing in a sequence,
@@ -153,10 +164,16 @@ impl SignalCounts {
         self.acknowledged.saturating_add(self.refused).saturating_add(self.quarantined).saturating_add(self.expired)
     }
 
-    /// Items made whose fate is open: in the outbox or on the wire.
+    /// Items that are, or were, ours to deliver.
+    #[must_use]
+    pub const fn incoming(&self) -> u64 {
+        self.restored.saturating_add(self.produced)
+    }
+
+    /// Items whose fate is open: in the outbox or on the wire.
     #[must_use]
     pub const fn pending(&self) -> u64 {
-        self.produced.saturating_sub(self.settled())
+        self.incoming().saturating_sub(self.settled())
     }
 }
 
@@ -189,6 +206,9 @@ mod tests {
         assert_eq!(snapshot.datagrams_balance(), Balance { incoming: 63, outgoing: 63 });
         assert!(snapshot.datagrams_balance().is_exact());
 
+        snapshot.restored_held = 3;
+        assert_eq!(snapshot.datagrams_balance(), Balance { incoming: 66, outgoing: 63 });
+        snapshot.restored_held = 0;
         snapshot.kernel_dropped = 1000;
         assert!(snapshot.datagrams_balance().is_exact(), "what the kernel dropped was never received");
         snapshot.received += 1;
@@ -208,6 +228,7 @@ mod tests {
         let snapshot =
             Snapshot { signals: [SignalCounts::default(), traces, SignalCounts::default()], ..Snapshot::default() };
         assert_eq!(traces.pending(), 16);
+        assert_eq!(SignalCounts { restored: 32, ..traces }.pending(), 48);
         assert_eq!(snapshot.signal_balance(Signal::Traces, 16), Balance { incoming: 31, outgoing: 31 });
         assert!(!snapshot.signal_balance(Signal::Traces, 15).is_exact());
         assert!(snapshot.signal_balance(Signal::Logs, 0).is_exact());

@@ -283,6 +283,7 @@ fn config(endpoint: Uri, speed: u32) -> pipeline::Config {
             max_size: 64 << 20,
             max_age: Duration::from_secs(3600),
         },
+        in_memory: true,
         exporter: exporter::Config {
             endpoint,
             signals: vec![Signal::Logs, Signal::Traces, Signal::Metrics],

@@ -100,7 +100,7 @@ impl Exporter {
                 }
             }
             Outcome::Failed { code, message, parked } => {
-                self.telemetry.expired(Signal::Metrics, points);
+                self.telemetry.expired(Signal::Metrics, points, "superseded");
                 if parked {
                     self.telemetry.parked(Signal::Metrics, code, &message);
                 } else {

@@ -1,0 +1,122 @@
+//! What the core hands to the store, and when: its frames, and its whole state whenever a checkpoint is due.
+//!
+//! The records on disk must be those of the core, so no commit may be lost on the way. Therefore nothing is committed
+//! while the store has no room: the core takes no batch then, and lets no time pass for its sessions.
+
+use std::time::Duration;
+
+use crate::processor::Processor;
+use crate::processor::record::{Ledger, RecordPosition};
+use crate::signal::ExportRequest;
+use crate::store::{AppendError, Commit, Mark, Records, Status, Store};
+use crate::time::Now;
+
+/// Records in one portion of a checkpoint: few enough that the frame of the next events is not held up.
+const PORTION_RECORDS: usize = 1000;
+
+/// How often the store is asked whether it has room again.
+pub(super) const ROOM_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The store has ended before the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Closed;
+
+/// The way of the core into the store.
+#[derive(Debug)]
+pub(super) struct Journal {
+    store: Store,
+    keeps_records: bool,
+    /// Where the checkpoint goes on that is being written.
+    checkpoint: Option<RecordPosition>,
+    /// A commit that the store had no room for.
+    refused: Option<Box<Commit>>,
+}
+
+impl Journal {
+    pub(super) fn new(store: Store) -> Self {
+        let keeps_records = store.status() != Status::InMemory;
+        Self { store, keeps_records, checkpoint: None, refused: None }
+    }
+
+    /// Whether the next commit will be taken. What has been refused is offered again first.
+    pub(super) fn has_room(&mut self) -> Result<bool, Closed> {
+        if let Some(refused) = self.refused.take() {
+            self.append(*refused)?;
+        }
+        Ok(self.refused.is_none() && self.store.has_room())
+    }
+
+    /// Whether a commit is wanted at once, for the sake of a checkpoint.
+    pub(super) fn wants_checkpoint(&self) -> bool {
+        self.checkpoint.is_some() || self.store.checkpoint_due()
+    }
+
+    /// Whether what is committed outlives the process.
+    pub(super) fn is_durable(&self) -> bool {
+        self.store.status() == Status::Durable
+    }
+
+    /// Commits these requests with what has changed in the core, and a portion of a checkpoint if one is due. Nothing is
+    /// written where there is none of it.
+    ///
+    /// All of it is one frame, because a record must not be durable without the requests that came of the same events:
+    /// they would never be made again.
+    pub(super) fn commit(
+        &mut self,
+        now: Now,
+        requests: Vec<ExportRequest>,
+        processor: &mut Processor,
+    ) -> Result<(), Closed> {
+        let mut records = Records::new();
+        let mut mark = None;
+        if self.keeps_records {
+            processor.changes(&mut Noted(&mut records));
+            mark = self.checkpoint(processor, &mut records);
+        }
+        if requests.is_empty() && records.is_empty() && mark.is_none() {
+            return Ok(());
+        }
+        self.append(Commit { requests, records, mark, now })
+    }
+
+    /// Adds the next portion of the checkpoint, behind the changes: a later record of a key counts.
+    fn checkpoint(&mut self, processor: &Processor, records: &mut Records) -> Option<Mark> {
+        let Some(position) = self.checkpoint else {
+            let due = self.store.checkpoint_due();
+            self.checkpoint = due.then_some(RecordPosition::START);
+            return due.then_some(Mark::Begin);
+        };
+        self.checkpoint = processor.records(position, PORTION_RECORDS, &mut Noted(records));
+        Some(if self.checkpoint.is_some() { Mark::Part } else { Mark::End })
+    }
+
+    /// Says how late it is.
+    pub(super) fn tick(&self, now: Now) {
+        self.store.tick(now);
+    }
+
+    fn append(&mut self, commit: Commit) -> Result<(), Closed> {
+        debug_assert!(self.refused.is_none(), "asked for room before");
+        match self.store.append(commit) {
+            Ok(()) => Ok(()),
+            Err(AppendError::Full(commit)) => {
+                self.refused = Some(commit);
+                Ok(())
+            }
+            Err(AppendError::Closed(_)) => Err(Closed),
+        }
+    }
+}
+
+/// Records of the core on their way into a commit.
+struct Noted<'a>(&'a mut Records);
+
+impl Ledger for Noted<'_> {
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.0.upsert(key, value);
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.0.delete(key);
+    }
+}
