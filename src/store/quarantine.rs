@@ -21,6 +21,13 @@ const FOLDER: &str = "quarantine";
 /// Bytes of all files together.
 const SIZE_MAX: u64 = 256 * 1024 * 1024;
 
+/// Bytes that are freed beyond it once it is reached: the folder is looked through for the oldest files, and that
+/// should not be done for each small request of a backend that refuses everything.
+const SIZE_FREED: u64 = SIZE_MAX / 16;
+
+/// A file takes up this many bytes of a disk, or a multiple: what bounds the bytes bounds the number of files too.
+const BLOCK: u64 = 4096;
+
 const MAGIC: [u8; 8] = *b"SENSEOTQ";
 
 const VERSION: u32 = 1;
@@ -91,9 +98,15 @@ pub enum QuarantineError {
     /// There is none of that name.
     #[error("there is no request {0} in the quarantine")]
     Unknown(QuarantineId),
+    /// Its file does not hold what was written into it.
+    #[error("request {0} in the quarantine is damaged")]
+    Damaged(QuarantineId),
     /// It is larger than the whole quarantine.
     #[error("the request is larger than the quarantine")]
     TooLarge,
+    /// It is full, and its oldest could not be removed.
+    #[error("the quarantine is full, and its oldest requests cannot be removed")]
+    Full,
     /// The disk.
     #[error("the quarantine cannot be read or written")]
     Disk(#[source] io::Error),
@@ -103,36 +116,46 @@ pub enum QuarantineError {
 #[derive(Clone, Debug)]
 pub struct Quarantine {
     storage: Option<Arc<dyn Storage>>,
-    /// Held while something is put in, so that two do not take the same name.
-    putting: Arc<Mutex<()>>,
+    /// Held while something is put in, so that two do not take the same name. `None` until somebody has looked, and
+    /// after a failure.
+    holdings: Arc<Mutex<Option<Holdings>>>,
+}
+
+/// What is in the folder, by the last look at it and what was put in since. Only [`Quarantine::put`] adds anything, so
+/// it is never more; it is less where somebody has removed a request.
+#[derive(Clone, Copy, Debug)]
+struct Holdings {
+    /// The newest; 0 if there is none.
+    last: QuarantineId,
+    /// Bytes on disk.
+    size: u64,
 }
 
 impl Quarantine {
     /// The quarantine in `storage`.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>) -> Self {
-        Self { storage: Some(storage), putting: Arc::default() }
+        Self { storage: Some(storage), holdings: Arc::default() }
     }
 
     /// One that keeps nothing.
     pub(super) fn nowhere() -> Self {
-        Self { storage: None, putting: Arc::default() }
+        Self { storage: None, holdings: Arc::default() }
     }
 
-    /// Keeps a request. It is durable when this returns; older ones make room for it.
+    /// Keeps a request. It is durable when this returns. If all of them are too much then, the oldest go until a
+    /// sixteenth of the room is free.
     ///
     /// # Errors
     ///
-    /// [`QuarantineError::TooLarge`] and [`QuarantineError::Disk`]; then nothing has changed but that older ones may
-    /// have gone.
+    /// [`QuarantineError::TooLarge`], [`QuarantineError::Full`] and [`QuarantineError::Disk`]; then nothing has changed.
     pub fn put(&self, poison: &Poison) -> Result<Kept, QuarantineError> {
         let Some(storage) = &self.storage else { return Ok(Kept::default()) };
         if (poison.body.len() + HEADER_LENGTH + REASON_MAX) as u64 > SIZE_MAX {
             return Err(QuarantineError::TooLarge);
         }
         let bytes = encode(poison);
-        let _putting = self.lock();
-        put(storage.as_ref(), &bytes).map_err(QuarantineError::Disk)
+        put(storage.as_ref(), &bytes, &mut self.lock())
     }
 
     /// Everything in it, the oldest first. All of it is read, to see whether it is whole, one after the other.
@@ -143,9 +166,13 @@ impl Quarantine {
     pub fn list(&self) -> Result<Vec<Quarantined>, QuarantineError> {
         let Some(storage) = &self.storage else { return Ok(Vec::new()) };
         let files = files(storage.as_ref()).map_err(QuarantineError::Disk)?;
-        let described = files.into_iter().map(|(id, size)| {
-            let poison = read(storage.as_ref(), id).ok().and_then(|bytes| decode(&bytes));
-            Quarantined { id, size, about: poison.map(|poison| poison.about) }
+        let described = files.into_iter().filter_map(|(id, size)| match read(storage.as_ref(), id) {
+            // Somebody else has removed it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            read => {
+                let poison = read.ok().and_then(|bytes| decode(&bytes));
+                Some(Quarantined { id, size, about: poison.map(|poison| poison.about) })
+            }
         });
         Ok(described.collect())
     }
@@ -154,11 +181,11 @@ impl Quarantine {
     ///
     /// # Errors
     ///
-    /// [`QuarantineError::Unknown`] and [`QuarantineError::Disk`], which a damaged file counts as.
+    /// [`QuarantineError::Unknown`], [`QuarantineError::Damaged`] and [`QuarantineError::Disk`].
     pub fn read(&self, id: QuarantineId) -> Result<Poison, QuarantineError> {
         let storage = self.storage.as_ref().ok_or(QuarantineError::Unknown(id))?;
         let bytes = read(storage.as_ref(), id).map_err(|error| told(id, error))?;
-        decode(&bytes).ok_or_else(|| QuarantineError::Disk(io::ErrorKind::InvalidData.into()))
+        decode(&bytes).ok_or(QuarantineError::Damaged(id))
     }
 
     /// Removes one of them.
@@ -172,9 +199,9 @@ impl Quarantine {
         removed.map_err(|error| told(id, error))
     }
 
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        // It guards nothing in memory.
-        self.putting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Holdings>> {
+        // What is in it is taken out while it is worked with, so that a panic leaves nothing half done.
+        self.holdings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -182,20 +209,52 @@ fn told(id: QuarantineId, error: io::Error) -> QuarantineError {
     if error.kind() == io::ErrorKind::NotFound { QuarantineError::Unknown(id) } else { QuarantineError::Disk(error) }
 }
 
-fn put(storage: &dyn Storage, bytes: &[u8]) -> io::Result<Kept> {
-    storage.create_folder(FOLDER)?;
-    let files = files(storage)?;
-    let id = QuarantineId(files.last().map_or(1, |(last, _)| last.0.saturating_add(1)));
-    let mut size = files.iter().map(|(_, size)| size).sum::<u64>().saturating_add(bytes.len() as u64);
+fn put(storage: &dyn Storage, bytes: &[u8], known: &mut Option<Holdings>) -> Result<Kept, QuarantineError> {
+    let holdings = match known.take() {
+        Some(holdings) => holdings,
+        None => Holdings::of(&files(storage).map_err(QuarantineError::Disk)?),
+    };
+    if holdings.size > SIZE_MAX + SIZE_FREED {
+        return Err(QuarantineError::Full);
+    }
+    let id = QuarantineId(holdings.last.0.saturating_add(1));
+    write(storage, id, bytes).map_err(QuarantineError::Disk)?;
     let mut kept = Kept { id: Some(id), pushed_out: Vec::new() };
-    for (oldest, freed) in files {
-        if size <= SIZE_MAX {
+    let size = holdings.size.saturating_add(room(bytes.len() as u64));
+    if size <= SIZE_MAX {
+        *known = Some(Holdings { last: id, size });
+    } else {
+        // The next one looks for itself what there is, whatever came of this. It is kept all the same.
+        let _ = make_room(storage, &mut kept.pushed_out);
+    }
+    Ok(kept)
+}
+
+/// Removes the oldest, until there is room for some more to come. The newest stays, whatever its size.
+fn make_room(storage: &dyn Storage, pushed_out: &mut Vec<QuarantineId>) -> io::Result<()> {
+    let files = files(storage)?;
+    let mut size = Holdings::of(&files).size;
+    if size <= SIZE_MAX {
+        return Ok(());
+    }
+    let older = files.split_last().map_or(&[][..], |(_, older)| older);
+    for &(id, length) in older {
+        if size <= SIZE_MAX - SIZE_FREED {
             break;
         }
-        storage.remove(&path(oldest))?;
-        size = size.saturating_sub(freed);
-        kept.pushed_out.push(oldest);
+        match storage.remove(&path(id)) {
+            Ok(()) => pushed_out.push(id),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        size = size.saturating_sub(room(length));
     }
+    Ok(())
+}
+
+/// Makes a whole file, or none of that name.
+fn write(storage: &dyn Storage, id: QuarantineId, bytes: &[u8]) -> io::Result<()> {
+    storage.create_folder(FOLDER)?;
     let unfinished = format!("{FOLDER}/unfinished");
     // One that an earlier process did not finish is of no use to anybody: the request is still in the log.
     match storage.remove(&unfinished) {
@@ -206,11 +265,22 @@ fn put(storage: &dyn Storage, bytes: &[u8]) -> io::Result<Kept> {
     file.write_at(bytes, 0)?;
     file.sync()?;
     storage.rename(&unfinished, &path(id))?;
-    storage.sync_folder(FOLDER)?;
-    Ok(kept)
+    storage.sync_folder(FOLDER)
 }
 
-/// All files with their sizes, the oldest first.
+impl Holdings {
+    fn of(files: &[(QuarantineId, u64)]) -> Self {
+        let last = files.last().map_or(QuarantineId(0), |(last, _)| *last);
+        Self { last, size: files.iter().map(|(_, length)| room(*length)).fold(0, u64::saturating_add) }
+    }
+}
+
+/// What a file of this length takes up.
+const fn room(length: u64) -> u64 {
+    length.div_ceil(BLOCK).saturating_mul(BLOCK)
+}
+
+/// All files with their sizes, the oldest first. One that cannot be opened has none.
 fn files(storage: &dyn Storage) -> io::Result<Vec<(QuarantineId, u64)>> {
     let mut ids = storage.list(FOLDER)?.iter().filter_map(|name| id_of(name)).collect::<Vec<_>>();
     ids.sort_unstable();
@@ -220,7 +290,8 @@ fn files(storage: &dyn Storage) -> io::Result<Vec<(QuarantineId, u64)>> {
             Ok(size) => files.push((id, size)),
             // Somebody else has removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            // It has that name all the same, and must not keep us from the others.
+            Err(_) => files.push((id, 0)),
         }
     }
     Ok(files)

@@ -1,5 +1,6 @@
 //! The quarantine: what the backend will never take is kept, bounded, and can be looked at.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,6 +58,60 @@ fn beyond_its_size_the_oldest_goes_and_is_told() {
 }
 
 #[test]
+fn a_small_file_counts_as_the_block_that_it_takes_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let quarantine = Quarantine::new(Arc::new(FileSystem::new(folder.path())));
+    // All but one block of 4 KiB; without content it takes up no room on the disk of this test.
+    sparse(folder.path(), 1, (256 << 20) - 4096);
+    assert_eq!(quarantine.put(&poison("two", "")).expect("kept").pushed_out, []);
+    let kept = quarantine.put(&poison("three", "")).expect("kept");
+    assert_eq!((kept.id, kept.pushed_out), (Some(QuarantineId(3)), vec![QuarantineId(1)]));
+}
+
+#[test]
+fn the_oldest_go_until_a_sixteenth_is_free_and_no_further() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let quarantine = Quarantine::new(Arc::new(FileSystem::new(folder.path())));
+    (1..=32).for_each(|number| sparse(folder.path(), number, 8 << 20));
+    let kept = quarantine.put(&poison("new", "")).expect("kept");
+    assert_eq!(kept.pushed_out, [1, 2, 3].map(QuarantineId), "16 MiB, and a block for the new one");
+    for number in 34..=40 {
+        let kept = quarantine.put(&poison("new", "")).expect("kept");
+        assert_eq!((kept.id, kept.pushed_out), (Some(QuarantineId(number)), Vec::new()));
+    }
+}
+
+#[test]
+fn what_somebody_has_removed_makes_room() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let quarantine = Quarantine::new(Arc::new(FileSystem::new(folder.path())));
+    (1..=4).for_each(|number| sparse(folder.path(), number, 60 << 20));
+    let _ = quarantine.put(&poison("five", "")).expect("kept");
+    let another = Quarantine::new(Arc::new(FileSystem::new(folder.path())));
+    another.remove(QuarantineId(3)).expect("there");
+    let large = Poison { body: Bytes::from(vec![0; 40 << 20]), ..poison("", "") };
+    assert_eq!(quarantine.put(&large).expect("kept").pushed_out, []);
+}
+
+#[test]
+fn what_is_no_file_keeps_nobody_from_the_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let quarantine = Quarantine::new(Arc::new(FileSystem::new(folder.path())));
+    std::fs::create_dir_all(folder.path().join("quarantine/00000000000000000005.request")).expect("a folder");
+    assert_eq!(quarantine.put(&poison("six", "")).expect("kept").id, Some(QuarantineId(6)));
+    let list = quarantine.list().expect("readable");
+    assert_eq!(list.iter().map(|kept| (kept.id.0, kept.about.is_some())).collect::<Vec<_>>(), [(5, false), (6, true)]);
+}
+
+/// A file in the quarantine that is as large as that and holds nothing.
+fn sparse(folder: &Path, number: u64, size: u64) {
+    let folder = folder.join("quarantine");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = std::fs::File::create(folder.join(format!("{number:020}.request"))).expect("a file");
+    file.set_len(size).expect("a sparse file");
+}
+
+#[test]
 fn every_flipped_bit_is_seen() {
     let disk = Disk::default();
     let quarantine = Quarantine::new(Arc::new(disk.clone()));
@@ -66,7 +121,7 @@ fn every_flipped_bit_is_seen() {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         let quarantine = Quarantine::new(Arc::new(Disk::with([(name.clone(), flipped)])));
-        assert!(matches!(quarantine.read(id), Err(QuarantineError::Disk(_))), "bit {bit}");
+        assert!(matches!(quarantine.read(id), Err(QuarantineError::Damaged(damaged)) if damaged == id), "bit {bit}");
         assert_eq!(quarantine.list().expect("readable")[0].about, None, "bit {bit}");
     }
 }
