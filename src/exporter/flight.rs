@@ -9,7 +9,7 @@ use super::answer::Acceptance;
 use super::retry::DOUBTFUL_TRIES;
 use crate::otlp;
 use crate::signal::{ExportRequest, Signal};
-use crate::store::{Batch, Position, StoredRequest};
+use crate::store::{Batch, Position, QuarantineId, StoredRequest};
 
 /// A batch that is being delivered. It begins as one piece; refused as a whole, it goes on as several, one call at a
 /// time and in their order.
@@ -43,8 +43,8 @@ pub(super) enum Booking {
     Refused { items: u64, message: String },
     /// The server has them all, and something to say.
     Remarked { message: String },
-    /// The server will never take them.
-    Quarantined { items: u64, code: Code, message: String },
+    /// The server will never take them. They are kept under this name, or for this reason are not.
+    Quarantined { items: u64, code: Code, message: String, kept: Result<QuarantineId, String> },
 }
 
 impl Flight {
@@ -89,6 +89,14 @@ impl Flight {
 impl Piece {
     pub(super) fn bodies(&self) -> Vec<Bytes> {
         self.requests.iter().map(|request| request.body.clone()).collect()
+    }
+
+    /// As one request.
+    pub(super) fn body(&self) -> Bytes {
+        match self.requests.as_slice() {
+            [only] => only.body.clone(),
+            _ => self.bodies().concat().into(),
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -6,7 +6,7 @@
 //! * After a failure no call starts for a time, and then one alone; see [`Gate`].
 //! * What the backend will never take is given up after its own tries, so that it blocks nothing but itself. A call may
 //!   carry thousands of stored requests of which one is bad, so a refused call is parted, and parted again, until the
-//!   refused part is one stored request. Only that is given up.
+//!   refused part is one stored request. Only that is given up, and put into the quarantine before the cursor moves.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -20,12 +20,13 @@ use super::answer::Answer;
 use super::client::Client;
 use super::flight::{Booking, Flight, Piece};
 use super::gate::{Gate, Passage, Ticket};
+use super::given_up::{GivenUp, Laid};
 use super::retry::{DOUBTFUL_TRIES, Disposition, Failure};
 use super::size::CallSize;
 use super::{RetryConfig, Stop};
 use crate::signal::Signal;
-use crate::store::{Position, Store};
-use crate::telemetry::{Telemetry, text};
+use crate::store::{Position, Quarantine, Store};
+use crate::telemetry::Telemetry;
 
 /// Batches in hand, and with that calls at a time.
 const FLIGHTS_MAX: usize = 4;
@@ -46,6 +47,8 @@ pub(super) struct Lane {
     taken: Position,
     size: CallSize,
     trouble: Trouble,
+    /// What is to be put into the quarantine.
+    given_up: VecDeque<GivenUp>,
 }
 
 /// What the backend was last said to be like.
@@ -64,11 +67,18 @@ struct Departure {
     piece: Piece,
 }
 
-/// A call that has been made.
+/// What a lane waits for.
 #[derive(Debug)]
-struct Arrival {
-    departure: Departure,
-    answer: Answer,
+enum Errand {
+    Call(Departure),
+    Lay(GivenUp),
+}
+
+/// What has come of it.
+#[derive(Debug)]
+enum Arrival {
+    Answered(Departure, Answer),
+    Laid(Laid),
 }
 
 impl Lane {
@@ -91,12 +101,13 @@ impl Lane {
             taken: Position::START,
             size: CallSize::LARGEST,
             trouble: Trouble::None,
+            given_up: VecDeque::new(),
         }
     }
 
     /// Delivers until told to stop, then what is left until the deadline. Returns how many items stay behind.
     pub(super) async fn run(mut self, mut stop: Stop) -> u64 {
-        let mut calls = FuturesUnordered::new();
+        let mut errands = FuturesUnordered::new();
         loop {
             let deadline = *stop.borrow_and_update();
             if let Some(deadline) = deadline {
@@ -104,14 +115,14 @@ impl Lane {
             }
             // One moment for all that follows: if the gate is shut for the calls, it has to be for the timer as well.
             let now = Instant::now();
-            while let Some(departure) = self.depart(now) {
-                calls.push(call(self.client.clone(), self.signal, departure));
+            while let Some(errand) = self.errand(now) {
+                errands.push(run(errand, self.signal, self.client.clone(), self.store.quarantine().clone()));
             }
-            if deadline.is_some_and(|deadline| self.is_over(deadline, calls.is_empty())) {
+            if deadline.is_some_and(|deadline| self.is_over(deadline, errands.is_empty())) {
                 break;
             }
             tokio::select! {
-                Some(arrival) = calls.next() => self.arrive(Instant::now(), arrival),
+                Some(arrival) = errands.next() => self.arrive(Instant::now(), arrival),
                 () = self.store.appended(self.signal, self.taken), if self.may_take(now) => {}
                 () = at(self.opens_at(now)) => {}
                 () = at(deadline) => break,
@@ -142,6 +153,13 @@ impl Lane {
         self.gate.opens_at().filter(|&opens| opens > now)
     }
 
+    fn errand(&mut self, now: Instant) -> Option<Errand> {
+        match self.given_up.pop_front() {
+            Some(given_up) => Some(Errand::Lay(given_up)),
+            None => self.depart(now).map(Errand::Call),
+        }
+    }
+
     /// The next call that may start now.
     fn depart(&mut self, now: Instant) -> Option<Departure> {
         if self.gate.passage(now) == Passage::None {
@@ -163,48 +181,51 @@ impl Lane {
     }
 
     fn arrive(&mut self, now: Instant, arrival: Arrival) {
-        let Arrival { departure: Departure { flight, ticket, piece }, answer } = arrival;
-        // The flights of calls under way are never removed, so there is always one; the fallback costs nothing.
-        let Some(index) = flight.checked_sub(self.first).and_then(|index| usize::try_from(index).ok()) else { return };
-        match answer {
-            Answer::Accepted(acceptance) => {
+        match arrival {
+            Arrival::Answered(Departure { flight, ticket, piece }, Answer::Accepted(acceptance)) => {
                 self.gate.answered(ticket);
                 self.size.accepted();
                 self.recovered(now);
-                self.land(index, piece.accepted(acceptance));
+                self.land(flight, piece.accepted(acceptance));
             }
-            Answer::Failed(failure) => self.failed(now, index, ticket, piece, failure),
+            Arrival::Answered(Departure { flight, ticket, piece }, Answer::Failed(failure)) => {
+                self.failed(now, flight, ticket, piece, failure);
+            }
+            Arrival::Laid(Laid { flight, booking, pushed_out }) => {
+                self.telemetry.pushed_out(pushed_out as u64);
+                self.land(flight, [booking]);
+            }
         }
         self.settle();
     }
 
-    fn failed(&mut self, now: Instant, index: usize, ticket: Ticket, mut piece: Piece, failure: Failure) {
+    fn failed(&mut self, now: Instant, flight: u64, ticket: Ticket, mut piece: Piece, failure: Failure) {
         match Disposition::of(&failure) {
             Disposition::Split => {
                 self.gate.answered(ticket);
                 self.size.refused(piece.bytes());
                 match piece.halve(self.signal) {
-                    Some(halves) => self.turn_back(index, halves),
-                    None => self.quarantine(index, &piece, failure),
+                    Some(halves) => self.turn_back(flight, halves),
+                    None => self.give_up(flight, piece, failure),
                 }
             }
             Disposition::Retry { at_least } => {
                 self.hold_back(now, ticket, &failure, at_least);
-                self.turn_back(index, [piece]);
+                self.turn_back(flight, [piece]);
             }
             Disposition::RetryInDoubt { at_least } => {
                 piece.doubts += 1;
                 if piece.doubts < DOUBTFUL_TRIES {
                     self.hold_back(now, ticket, &failure, at_least);
-                    self.turn_back(index, [piece]);
+                    self.turn_back(flight, [piece]);
                 } else if let Some(parts) = piece.part_in_doubt() {
                     self.hold_back(now, ticket, &failure, at_least);
-                    self.turn_back(index, parts);
+                    self.turn_back(flight, parts);
                 } else {
                     // Nothing was taken, so this is no sign that the backend is well: the next request waits as this
                     // one would have.
                     self.gate.shut(ticket, now, at_least);
-                    self.quarantine(index, &piece, failure);
+                    self.give_up(flight, piece, failure);
                 }
             }
             Disposition::Park => {
@@ -212,13 +233,13 @@ impl Lane {
                     self.trouble = Trouble::Parked;
                     self.telemetry.parked(self.signal, failure.code, &failure.message);
                 }
-                self.turn_back(index, [piece]);
+                self.turn_back(flight, [piece]);
             }
             Disposition::Quarantine => {
                 self.gate.answered(ticket);
                 match piece.part() {
-                    Some(parts) => self.turn_back(index, parts),
-                    None => self.quarantine(index, &piece, failure),
+                    Some(parts) => self.turn_back(flight, parts),
+                    None => self.give_up(flight, piece, failure),
                 }
             }
         }
@@ -235,24 +256,28 @@ impl Lane {
         }
     }
 
-    /// The hook for the quarantine: this is the one place where a stored request is given up, or a part of one that was
-    /// too large for the server; its bytes are in `piece`.
-    /// There is no disk yet to put them on, so they are counted and logged when the cursor passes them.
-    fn quarantine(&mut self, index: usize, piece: &Piece, failure: Failure) {
-        let message = text::one_line(&failure.message);
-        self.land(index, [Booking::Quarantined { items: piece.items(), code: failure.code, message }]);
+    /// This is the one place where a stored request is given up, or a part of one that was too large for the server. Its
+    /// flight goes on waiting for it until it is in the quarantine.
+    fn give_up(&mut self, flight: u64, piece: Piece, failure: Failure) {
+        self.given_up.push_back(GivenUp { flight, piece, failure });
     }
 
-    fn land(&mut self, index: usize, bookings: impl IntoIterator<Item = Booking>) {
-        if let Some(flight) = self.flights.get_mut(index) {
+    fn land(&mut self, flight: u64, bookings: impl IntoIterator<Item = Booking>) {
+        if let Some(flight) = self.flight(flight) {
             flight.land(bookings);
         }
     }
 
-    fn turn_back<const PIECES: usize>(&mut self, index: usize, pieces: [Piece; PIECES]) {
-        if let Some(flight) = self.flights.get_mut(index) {
+    fn turn_back<const PIECES: usize>(&mut self, flight: u64, pieces: [Piece; PIECES]) {
+        if let Some(flight) = self.flight(flight) {
             flight.turn_back(pieces.into_iter());
         }
+    }
+
+    /// A flight by its number. One with an errand under way is never removed, so there always is one.
+    fn flight(&mut self, number: u64) -> Option<&mut Flight> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.flights.get_mut(index)
     }
 
     /// Moves the cursor over the batches that are done without a gap.
@@ -271,8 +296,11 @@ impl Lane {
             Booking::Acknowledged { items } => self.telemetry.acknowledged(self.signal, *items),
             Booking::Refused { items, message } => self.telemetry.refused(self.signal, *items, message),
             Booking::Remarked { message } => self.telemetry.remarked(self.signal, message),
-            Booking::Quarantined { items, code, message } => {
-                self.telemetry.quarantined(self.signal, *items, *code, message);
+            Booking::Quarantined { items, code, message, kept: Ok(id) } => {
+                self.telemetry.quarantined(self.signal, *items, *code, message, id.0);
+            }
+            Booking::Quarantined { items, code, message, kept: Err(why) } => {
+                self.telemetry.discarded(self.signal, *items, *code, message, why);
             }
         }
     }
@@ -285,9 +313,14 @@ impl Lane {
     }
 }
 
-async fn call(client: Client, signal: Signal, departure: Departure) -> Arrival {
-    let answer = client.send(signal, departure.piece.bodies()).await;
-    Arrival { departure, answer }
+async fn run(errand: Errand, signal: Signal, client: Client, quarantine: Quarantine) -> Arrival {
+    match errand {
+        Errand::Call(departure) => {
+            let answer = client.send(signal, departure.piece.bodies()).await;
+            Arrival::Answered(departure, answer)
+        }
+        Errand::Lay(given_up) => Arrival::Laid(given_up.lay(signal, quarantine).await),
+    }
 }
 
 async fn at(moment: Option<Instant>) {

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Every item that the store hands out ends in exactly one of three ways: acknowledged, refused (the server took the
-//! call and not the item) or quarantined (the server will never take it). Until then it stays in the store. Delivery is
-//! at least once: what was sent in a call that got no answer is sent again.
+//! call and not the item) or quarantined (the server will never take it, and it is kept for a person to look at). Until then
+//! it stays in the store. Delivery is at least once: what was sent in a call that got no answer is sent again.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use tonic::codec::CompressionEncoding;
 use self::client::{BuildError, Client};
 use self::lane::Lane;
 pub use self::metrics::MetricsBackend;
+pub use self::resend::{Resender, Resent};
 pub use self::retry::RetryConfig;
 use crate::signal::Signal;
 use crate::store::Store;
@@ -35,8 +36,10 @@ mod answer;
 pub mod client;
 mod flight;
 mod gate;
+mod given_up;
 mod lane;
 mod metrics;
+mod resend;
 pub mod retry;
 mod size;
 

@@ -7,6 +7,13 @@ use super::DropReason;
 /// What to do about datagrams that are lost before we see them.
 pub(super) const BUFFER: &str = "raise receiver.udp.receive_buffer, and on Linux the limit net.core.rmem_max";
 
+/// Where missing events are lost.
+pub(super) const GAP: &str = "the last such one is named: lost between the proxy and here";
+
+/// What to do about items that the backend refused for good.
+pub(super) const QUARANTINED: &str =
+    "the backend would never take them; `sense-otel quarantine` shows them and sends them again";
+
 /// Why the outbox gave something up, by the name of the reason.
 pub(super) fn expired(reason: &str) -> &'static str {
     match reason {

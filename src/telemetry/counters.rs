@@ -43,6 +43,7 @@ pub(super) struct Counters {
     pub(super) store_degraded: Counter,
     pub(super) store_failures: Counter,
     pub(super) store_lost_frames: Counter,
+    pub(super) pushed_out: Counter,
     pub(super) signals: [SignalCounters; 3],
 }
 
@@ -54,6 +55,7 @@ pub(super) struct SignalCounters {
     pub(super) acknowledged: Counter,
     pub(super) refused: Counter,
     pub(super) quarantined: Counter,
+    pub(super) discarded: Counter,
     pub(super) expired: Counter,
     pub(super) retries: Counter,
     pub(super) parks: Counter,
@@ -133,6 +135,7 @@ impl Counters {
             store_degraded: self.store_degraded.value() > 0,
             store_failures: self.store_failures.value(),
             store_lost_frames: self.store_lost_frames.value(),
+            pushed_out: self.pushed_out.value(),
             signals: self.signals.each_ref().map(SignalCounters::counts),
             nodes: nodes.counts(),
             active: nodes.active(),
@@ -154,6 +157,7 @@ impl SignalCounters {
         SignalCounts {
             restored: self.restored.value(),
             produced: self.produced.value(),
+            discarded: self.discarded.value(),
             retries: self.retries.value(),
             parks: self.parks.value(),
             recoveries: self.recoveries.value(),

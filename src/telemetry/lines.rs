@@ -30,6 +30,8 @@ pub(super) enum Line {
     Refused(Signal),
     Remarked(Signal),
     Quarantined(Signal),
+    Discarded(Signal),
+    PushedOut,
     Retrying(Signal),
     Parked(Signal),
 }
@@ -53,7 +55,15 @@ const SIGNALS: [Signal; 3] = [Signal::Logs, Signal::Traces, Signal::Metrics];
 
 impl Default for Lines {
     fn default() -> Self {
-        let by_signal = [Line::Expired, Line::Refused, Line::Remarked, Line::Quarantined, Line::Retrying, Line::Parked];
+        let by_signal = [
+            Line::Expired,
+            Line::Refused,
+            Line::Remarked,
+            Line::Quarantined,
+            Line::Discarded,
+            Line::Retrying,
+            Line::Parked,
+        ];
         let alone = [
             Line::KernelDropped,
             Line::Gap,
@@ -62,6 +72,7 @@ impl Default for Lines {
             Line::Degraded,
             Line::Durable,
             Line::Abandoned,
+            Line::PushedOut,
         ];
         let lines = alone
             .into_iter()
@@ -119,11 +130,7 @@ fn write(kind: Line, count: u64, detail: &str) {
             warn!(datagrams = count, "datagrams lost in the kernel, the socket's buffer was full: {}", advice::BUFFER);
         }
         Line::Gap => {
-            warn!(
-                events = count,
-                node = detail,
-                "events missing in the sequence of a node, the last such one is named: lost between the proxy and here"
-            );
+            warn!(events = count, node = detail, "events missing in the sequence of a node, {}", advice::GAP);
         }
         Line::Restarted => {
             info!(
@@ -157,7 +164,13 @@ fn write(kind: Line, count: u64, detail: &str) {
             warn!(%signal, calls = count, answer = detail, "the backend takes everything, and has something to say");
         }
         Line::Quarantined(signal) => {
+            error!(%signal, items = count, answer = detail, "quarantined: {}", advice::QUARANTINED);
+        }
+        Line::Discarded(signal) => {
             error!(%signal, items = count, answer = detail, "discarded: the backend would never take them");
+        }
+        Line::PushedOut => {
+            error!(requests = count, "the quarantine is full: its oldest requests had to make room, and are gone");
         }
         Line::Retrying(signal) => {
             warn!(%signal, attempts = count, answer = detail, "the backend does not take it, trying again");
@@ -182,6 +195,6 @@ mod tests {
             let first = lines.kinds.iter().position(|each| each.line == kind.line);
             assert_eq!(first, Some(position), "{kind:?}");
         }
-        assert_eq!(lines.kinds.len(), 7 + DropReason::ALL.len() + RejectReason::ALL.len() + 6 * SIGNALS.len());
+        assert_eq!(lines.kinds.len(), 8 + DropReason::ALL.len() + RejectReason::ALL.len() + 7 * SIGNALS.len());
     }
 }

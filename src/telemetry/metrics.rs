@@ -85,6 +85,7 @@ pub fn start(
     observe_receiver(&meter, telemetry);
     observe_exporter(&meter, telemetry);
     observe_store(&meter, telemetry);
+    observe_quarantine(&meter, telemetry);
     if telemetry.inner.durations.set(Durations::new(&meter)).is_err() {
         warn!("metrics were started twice: durations go to the first backend only");
     }
@@ -368,6 +369,30 @@ fn observe_store(meter: &Meter, telemetry: &Telemetry) {
         .with_unit("{failure}")
         .with_description("Files of the store that failed, and that could not be made.")
         .with_callback(move |instrument| instrument.observe(failures.inner.counters.store_failures.value(), &[]))
+        .build();
+}
+
+/// What became of what the backend would never take.
+fn observe_quarantine(meter: &Meter, telemetry: &Telemetry) {
+    let discarded = telemetry.clone();
+    meter
+        .u64_observable_counter("sense_otel.quarantine.discarded")
+        .with_unit("{item}")
+        .with_description("Quarantined log records and spans that could not be kept.")
+        .with_callback(move |instrument| {
+            let snapshot = discarded.snapshot();
+            for signal in [Signal::Logs, Signal::Traces] {
+                let labels = [KeyValue::new(SIGNAL, signal.as_str())];
+                instrument.observe(snapshot.signal(signal).discarded, &labels);
+            }
+        })
+        .build();
+    let pushed_out = telemetry.clone();
+    meter
+        .u64_observable_counter("sense_otel.quarantine.pushed_out")
+        .with_unit("{request}")
+        .with_description("Requests in the quarantine that had to make room for newer ones.")
+        .with_callback(move |instrument| instrument.observe(pushed_out.inner.counters.pushed_out.value(), &[]))
         .build();
 }
 

@@ -298,10 +298,28 @@ impl Telemetry {
         self.inner.lines.say(Line::Remarked(signal), 1, &text::one_line(message));
     }
 
-    /// Items were given up because the backend would never take them.
-    pub fn quarantined(&self, signal: Signal, items: u64, code: Code, message: &str) {
+    /// Items were given up because the backend would never take them. They are kept, as the request of this number in
+    /// the quarantine.
+    pub fn quarantined(&self, signal: Signal, items: u64, code: Code, message: &str, request: u64) {
         self.inner.counters.signal(signal).quarantined.add(items);
-        self.inner.lines.say(Line::Quarantined(signal), items, &answer(code, message));
+        let detail = format!("{}; kept as request {request}", answer(code, message));
+        self.inner.lines.say(Line::Quarantined(signal), items, &detail);
+    }
+
+    /// Items were given up because the backend would never take them, and could not be kept. They count as quarantined
+    /// too.
+    pub fn discarded(&self, signal: Signal, items: u64, code: Code, message: &str, why: &str) {
+        let counters = self.inner.counters.signal(signal);
+        counters.quarantined.add(items);
+        counters.discarded.add(items);
+        let detail = format!("{}; not kept: {}", answer(code, message), text::one_line(why));
+        self.inner.lines.say(Line::Discarded(signal), items, &detail);
+    }
+
+    /// The oldest requests in the quarantine had to make room, and are gone.
+    pub fn pushed_out(&self, requests: u64) {
+        self.inner.counters.pushed_out.add(requests);
+        self.inner.lines.say(Line::PushedOut, requests, "");
     }
 
     /// A call failed in a way that may pass; the next try comes after `wait`.
@@ -358,8 +376,8 @@ impl Telemetry {
     }
 }
 
-/// An error with all its causes.
-fn chain(error: &dyn Error) -> String {
+/// An error with all its causes. Not sanitised.
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub store_failures: u64,
     /// Frames of the store that had been durable and could not be read back at the start.
     pub store_lost_frames: u64,
+    /// Requests that were in the quarantine and had to make room for newer ones.
+    pub pushed_out: u64,
     /// What became of the items of each signal, in the order logs, traces, metrics; see [`Snapshot::signal`].
     pub signals: [SignalCounts; 3],
     /// Counts per node, sorted by name; nodes beyond the limit are summed up under [`super::OTHER`].
@@ -62,6 +64,8 @@ pub struct SignalCounts {
     pub refused: u64,
     /// Items given up because the backend would never take them.
     pub quarantined: u64,
+    /// Those among them that could not be kept.
+    pub discarded: u64,
     /// Items given up because the outbox was over its budget; for metrics, superseded by the next interval.
     pub expired: u64,
     /// How often sending was held back after a failed call, to be tried again. Calls that were under way side by side

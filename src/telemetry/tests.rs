@@ -82,7 +82,7 @@ fn items_balance_by_signal() {
     telemetry.produced(Signal::Traces, 7);
     telemetry.acknowledged(Signal::Logs, 4);
     telemetry.refused(Signal::Logs, 1, "too old");
-    telemetry.quarantined(Signal::Logs, 2, Code::InvalidArgument, "no");
+    telemetry.quarantined(Signal::Logs, 2, Code::InvalidArgument, "no", 1);
     telemetry.expired(Signal::Logs, 1, "size");
 
     let snapshot = telemetry.snapshot();
@@ -151,14 +151,15 @@ fn what_a_backend_says_cannot_forge_a_line() {
     let lines = lines_of(|| {
         telemetry.refused(Signal::Logs, 3, &hostile);
         telemetry.remarked(Signal::Logs, &hostile);
-        telemetry.quarantined(Signal::Traces, 1, Code::InvalidArgument, &hostile);
+        telemetry.quarantined(Signal::Traces, 1, Code::InvalidArgument, &hostile, 1);
+        telemetry.discarded(Signal::Traces, 1, Code::InvalidArgument, &hostile, &hostile);
         telemetry.retrying(Signal::Logs, Code::Unavailable, &hostile, Duration::from_secs(2));
         telemetry.parked(Signal::Metrics, Code::Unimplemented, &hostile);
         telemetry.receive_failed(&io::Error::other(hostile.clone()));
     });
-    assert_eq!(lines.len(), 6, "{lines:#?}");
+    assert_eq!(lines.len(), 7, "{lines:#?}");
     for line in lines {
-        assert!(line.len() < 600, "{line}");
+        assert!(line.len() < 800, "{line}");
         assert!(line.chars().all(|character| !character.is_control() && character != '\u{200b}'), "{line}");
     }
 }
@@ -170,14 +171,31 @@ fn a_remark_is_a_warning_with_the_number_of_calls_and_no_loss() {
         for _ in 0..1000 {
             telemetry.remarked(Signal::Logs, "your clock is\nlate");
         }
-        telemetry.quarantined(Signal::Logs, 2, Code::InvalidArgument, "too old");
     });
-    let [remark, discarded] = <[String; 2]>::try_from(lines).expect("two lines");
     let what = "WARN the backend takes everything, and has something to say signal=logs calls=1";
-    assert_eq!(remark, format!("{what} answer=\"your clock is late\""));
-    let what = "ERROR discarded: the backend would never take them signal=logs items=2";
-    assert_eq!(discarded, format!("{what} answer=\"InvalidArgument: too old\""));
-    assert_eq!((telemetry.snapshot().signal(Signal::Logs).remarks, telemetry.snapshot().lost()), (1000, 2));
+    assert_eq!(lines, [format!("{what} answer=\"your clock is late\"")]);
+    assert_eq!((telemetry.snapshot().signal(Signal::Logs).remarks, telemetry.snapshot().lost()), (1000, 0));
+}
+
+#[test]
+fn what_is_given_up_is_an_error_that_says_whether_it_is_kept() {
+    let telemetry = Telemetry::default();
+    let lines = lines_of(|| {
+        telemetry.quarantined(Signal::Logs, 2, Code::InvalidArgument, "too old", 17);
+        telemetry.discarded(Signal::Logs, 1, Code::InvalidArgument, "too old", "disk\nfull");
+        telemetry.pushed_out(0);
+        telemetry.pushed_out(3);
+    });
+    let [quarantined, discarded, pushed_out] = <[String; 3]>::try_from(lines).expect("three lines");
+    assert!(quarantined.starts_with("ERROR quarantined: the backend would never take them; "), "{quarantined}");
+    let what = "signal=logs items=2 answer=\"InvalidArgument: too old; kept as request 17\"";
+    assert!(quarantined.ends_with(what), "{quarantined}");
+    let what = "ERROR discarded: the backend would never take them signal=logs items=1";
+    assert_eq!(discarded, format!("{what} answer=\"InvalidArgument: too old; not kept: disk full\""));
+    assert!(pushed_out.starts_with("ERROR the quarantine is full: ") && pushed_out.ends_with("requests=3"));
+    let snapshot = telemetry.snapshot();
+    let logs = snapshot.signal(Signal::Logs);
+    assert_eq!((logs.quarantined, logs.discarded, snapshot.pushed_out, snapshot.lost()), (3, 1, 3, 3));
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(crate) fn one_line(text: &str) -> String {
 const ELLIPSIS: char = '…';
 
 /// C0, C1, DEL, bidirectional controls, zero-width characters, line separators, tags and the byte order mark.
-fn is_unprintable(character: char) -> bool {
+pub(crate) fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(
             character,

@@ -26,6 +26,7 @@ use support::collector::{Answer, Collector, Options, Received};
 
 mod answers;
 mod metrics;
+mod quarantine;
 mod requests;
 mod stop;
 #[path = "../support/mod.rs"]
@@ -45,7 +46,11 @@ impl Rig {
     /// Starts with these requests waiting.
     fn with_backlog(config: Config, backlog: Vec<ExportRequest>) -> Self {
         let budget = Budget { bytes: 64 * 1024 * 1024, age: Duration::from_secs(3600) };
-        let store = Store::in_memory(budget, Arc::new(Unobserved));
+        Self::on(Store::in_memory(budget, Arc::new(Unobserved)), config, backlog)
+    }
+
+    /// The same on a store that is there already.
+    fn on(store: Store, config: Config, backlog: Vec<ExportRequest>) -> Self {
         let telemetry = Telemetry::default();
         append(&store, &telemetry, backlog);
         let exporter = Exporter::new(config, &store, &telemetry, 7).expect("a usable configuration");

@@ -9,7 +9,7 @@ use super::*;
 
 /// The log of this thread, to read.
 #[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Written {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -23,7 +23,7 @@ impl Write for Written {
 }
 
 impl Written {
-    fn install(&self) -> tracing::subscriber::DefaultGuard {
+    pub(crate) fn install(&self) -> tracing::subscriber::DefaultGuard {
         // With a single subscriber alive, tracing remembers for all threads that the first one has none.
         static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
         LazyLock::force(&SECOND);
@@ -32,7 +32,7 @@ impl Written {
         tracing::subscriber::set_default(subscriber.with_writer(move || written.clone()).finish())
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let text = String::from_utf8(self.0.lock().expect("no writer panics").clone()).expect("text");
         text.lines().map(|line| line.trim().to_owned()).collect()
     }
