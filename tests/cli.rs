@@ -34,7 +34,7 @@ fn help_names_every_command_and_the_exit_codes() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let help = text(&output.stdout);
-    for command in ["run", "validate", "print-config", "demo", "simulate", "appender", "decode"] {
+    for command in ["run", "validate", "print-config", "demo", "simulate", "appender", "decode", "quarantine"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command} is missing:\n{help}");
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{command} --help");

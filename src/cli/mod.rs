@@ -4,6 +4,7 @@ mod appender;
 mod decode;
 mod demo;
 mod print_config;
+mod quarantine;
 mod run;
 mod simulate;
 mod stop;
@@ -44,6 +45,7 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     Appender(appender::AppenderArgs),
     Decode(decode::DecodeArgs),
+    Quarantine(quarantine::QuarantineArgs),
 }
 
 /// Does what the process's arguments ask for. Ends the process itself where help, version or a mistake was asked for.
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(args),
         Command::Appender(args) => appender::run(args),
         Command::Decode(args) => decode::run(args),
+        Command::Quarantine(args) => quarantine::run(args),
     }
 }
 

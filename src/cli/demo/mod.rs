@@ -41,6 +41,7 @@ use screen::Screen;
 use show::{Left, Show};
 use sink::{Received, Sink};
 use site::{Pace, Sending};
+pub(super) use waterfall::fit;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -100,7 +100,7 @@ pub(super) fn duration(duration: Duration) -> String {
 }
 
 /// `text` in at most `width` columns; what is cut ends in an ellipsis.
-pub(super) fn fit(text: &str, width: usize) -> String {
+pub(in crate::cli) fn fit(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
