@@ -25,7 +25,7 @@ use super::retry::{DOUBTFUL_TRIES, Disposition, Failure};
 use super::size::CallSize;
 use super::{RetryConfig, Stop};
 use crate::signal::Signal;
-use crate::store::{Position, Quarantine, Store};
+use crate::store::{Position, Quarantine, Status, Store};
 use crate::telemetry::Telemetry;
 
 /// Batches in hand, and with that calls at a time.
@@ -118,7 +118,7 @@ impl Lane {
             while let Some(errand) = self.errand(now) {
                 errands.push(run(errand, self.signal, self.client.clone(), self.store.quarantine().clone()));
             }
-            if deadline.is_some_and(|deadline| self.is_over(deadline, errands.is_empty())) {
+            if deadline.is_some_and(|deadline| self.is_over(now, deadline, errands.is_empty())) {
                 break;
             }
             tokio::select! {
@@ -138,9 +138,12 @@ impl Lane {
     }
 
     /// Whether there is nothing left to deliver, or no way to deliver it in time.
-    fn is_over(&self, deadline: Instant, idle: bool) -> bool {
+    fn is_over(&self, now: Instant, deadline: Instant, idle: bool) -> bool {
         let nothing_left = self.flights.is_empty() && self.store.pending(self.signal).requests == 0;
-        let too_late = idle && self.gate.opens_at().is_some_and(|opens| opens >= deadline);
+        // What is on disk is as safe as it would be with a backend that answers, and the next process may be waiting for us
+        // to end: one failure is enough.
+        let is_kept = self.store.status() == Status::Durable;
+        let too_late = idle && self.gate.opens_at().is_some_and(|opens| is_kept || opens >= deadline);
         nothing_left || too_late
     }
 

@@ -138,20 +138,17 @@ impl Core {
     /// Takes a batch and those that have come in the meantime, before anything is decided for want of them: what seems to
     /// be missing, or silent for too long, may be waiting here.
     fn take_waiting(&mut self, first: Batch, batches: &Receiver<Batch>) -> Result<(), Closed> {
-        let now = self.clock.now();
-        self.take(now, &first)?;
+        self.take(&first)?;
         drop(first);
-        for batch in batches.try_iter().take(CHANNEL_BATCHES) {
-            self.take(now, &batch)?;
-        }
-        Ok(())
+        batches.try_iter().take(CHANNEL_BATCHES).try_for_each(|batch| self.take(&batch))
     }
 
-    fn take(&mut self, now: Now, batch: &Batch) -> Result<(), Closed> {
+    fn take(&mut self, batch: &Batch) -> Result<(), Closed> {
         if !self.journal.has_room()? {
             self.output.telemetry.dropped(DropReason::StoreFull, batch.len() as u64);
             return Ok(());
         }
+        let now = self.clock.now();
         for datagram in batch.iter() {
             self.processor.handle(now, Input::Datagram(datagram), &mut self.output);
         }

@@ -14,6 +14,7 @@ use std::{env, fs, thread};
 mod checker;
 mod load;
 mod received;
+#[path = "../support/stand.rs"]
 mod stand;
 mod truth;
 

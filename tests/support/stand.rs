@@ -1,4 +1,5 @@
 //! The test stand: a real collector, the real receiver and the real simulator as processes, each with its log in a file.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::env;
 use std::error::Error;
@@ -38,7 +39,7 @@ pub(crate) fn until<T>(
 
 /// An empty folder of this test's own. It is left behind, to look at after a failure.
 pub(crate) fn folder(test: &str) -> Result<PathBuf, Failure> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e").join(test);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME")).join(test);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
