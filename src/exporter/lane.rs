@@ -143,7 +143,7 @@ impl Lane {
         // What is on disk is as safe as it would be with a backend that answers, and the next process may be waiting for us
         // to end: one failure is enough.
         let is_kept = self.store.status() == Status::Durable;
-        let too_late = idle && self.gate.opens_at().is_some_and(|opens| is_kept || opens >= deadline);
+        let too_late = idle && self.opens_at(now).is_some_and(|opens| is_kept || opens >= deadline);
         nothing_left || too_late
     }
 
