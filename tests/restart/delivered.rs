@@ -1,10 +1,12 @@
 //! What a collector got, with repetitions counted and taken out, and what is wrong with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
@@ -14,7 +16,7 @@ use sense_otel::signal::Signal;
 use sense_otel::simulator::truth::{Event, Truth};
 
 use crate::KEY;
-use crate::support::collector::Collector;
+use crate::support::collector::{Collector, Received};
 
 /// What says which event a record is of: node, event, trace of its session, time in nanoseconds.
 type EventKey = (String, String, String, u64);
@@ -28,6 +30,8 @@ pub(crate) struct Delivered {
     pub(crate) gaps: BTreeMap<String, Vec<(u32, u32)>>,
     /// By trace and span id.
     pub(crate) spans: HashMap<(Vec<u8>, Vec<u8>), Span>,
+    /// Hashes of the records.
+    seen: HashSet<u64>,
     /// Items that arrived once more, with the same bytes.
     pub(crate) repeated: u64,
     /// Spans that arrived under an id that another one had.
@@ -38,39 +42,53 @@ impl Delivered {
     /// What `collector` has taken so far.
     pub(crate) fn read(collector: &Collector) -> Self {
         let mut delivered = Self::default();
-        let mut seen = HashSet::new();
-        for call in collector.accepted(Signal::Logs) {
-            let request = ExportLogsServiceRequest::decode(call.body).expect("a request");
-            for resource in request.resource_logs {
-                let node = node_of(resource.resource.as_ref());
-                for record in resource.scope_logs.into_iter().flat_map(|scope| scope.log_records) {
-                    if !seen.insert((node.clone(), record.encode_to_vec())) {
-                        delivered.repeated += 1;
-                    } else if record.event_name == "qlik.sense.receiver.gap" {
-                        let bound = |key| number(&record.attributes, key);
-                        let gap = (bound("qlik.sense.receiver.gap.first"), bound("qlik.sense.receiver.gap.last"));
-                        delivered.gaps.entry(node.clone()).or_default().push(gap);
-                    } else {
-                        let session = text(&record.attributes, "session.id").replace('-', "");
-                        let key = (node.clone(), record.event_name, session, record.time_unix_nano);
-                        *delivered.events.entry(key).or_default() += 1;
-                    }
-                }
-            }
-        }
-        for call in collector.accepted(Signal::Traces) {
-            let request = ExportTraceServiceRequest::decode(call.body).expect("a request");
-            let scopes = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
-            for span in scopes.flat_map(|scope| scope.spans) {
-                let id = (span.trace_id.clone(), span.span_id.clone());
-                match delivered.spans.get(&id) {
-                    Some(known) if *known == span => delivered.repeated += 1,
-                    Some(_) => delivered.contradictions += 1,
-                    None => drop(delivered.spans.insert(id, span)),
-                }
-            }
+        for call in collector.received().iter().filter(|call| call.accepted) {
+            delivered.add(call);
         }
         delivered
+    }
+
+    /// Takes in what came with a call.
+    pub(crate) fn add(&mut self, call: &Received) {
+        match call.signal {
+            Signal::Logs => {
+                let request = ExportLogsServiceRequest::decode(call.body.clone()).expect("a request");
+                for resource in request.resource_logs {
+                    let node = node_of(resource.resource.as_ref());
+                    let records = resource.scope_logs.into_iter().flat_map(|scope| scope.log_records);
+                    records.for_each(|record| self.add_record(&node, record));
+                }
+            }
+            Signal::Traces => {
+                let request = ExportTraceServiceRequest::decode(call.body.clone()).expect("a request");
+                let scopes = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
+                scopes.flat_map(|scope| scope.spans).for_each(|span| self.add_span(span));
+            }
+            Signal::Metrics => {}
+        }
+    }
+
+    fn add_record(&mut self, node: &str, record: LogRecord) {
+        let mut hasher = DefaultHasher::new();
+        (node, record.encode_to_vec()).hash(&mut hasher);
+        if !self.seen.insert(hasher.finish()) {
+            self.repeated += 1;
+        } else if record.event_name == "qlik.sense.receiver.gap" {
+            self.gaps.entry(node.to_owned()).or_default().push(gap(&record));
+        } else {
+            let session = text(&record.attributes, "session.id").replace('-', "");
+            let key = (node.to_owned(), record.event_name, session, record.time_unix_nano);
+            *self.events.entry(key).or_default() += 1;
+        }
+    }
+
+    fn add_span(&mut self, span: Span) {
+        let id = (span.trace_id.clone(), span.span_id.clone());
+        match self.spans.get(&id) {
+            Some(known) if *known == span => self.repeated += 1,
+            Some(_) => self.contradictions += 1,
+            None => drop(self.spans.insert(id, span)),
+        }
     }
 
     /// Records of events, each once.
@@ -222,6 +240,18 @@ fn trace_of(node: &str, session: &str) -> String {
 
 fn node_of(resource: Option<&Resource>) -> String {
     text(&resource.expect("a resource").attributes, "host.name")
+}
+
+/// The first and the last number of the events that a gap says are missing.
+fn gap(record: &LogRecord) -> (u32, u32) {
+    let bound = |key| number(&record.attributes, key);
+    (bound("qlik.sense.receiver.gap.first"), bound("qlik.sense.receiver.gap.last"))
+}
+
+/// How many events a gap says are missing.
+pub(crate) fn missing(record: &LogRecord) -> u64 {
+    let (first, last) = gap(record);
+    u64::from(last - first) + 1
 }
 
 fn text(attributes: &[KeyValue], key: &str) -> String {

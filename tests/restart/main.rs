@@ -21,6 +21,7 @@ use tonic::Code;
 
 mod delivered;
 mod kill;
+mod load;
 mod outage;
 #[path = "../support/stand.rs"]
 mod stand;

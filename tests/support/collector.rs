@@ -132,6 +132,8 @@ pub struct Options {
     pub identity: Option<Identity>,
     /// With it only clients with a certificate of this authority, in PEM form, come in.
     pub client_authority: Option<String>,
+    /// Keeps no call: a rule has to look at each as it comes in.
+    pub forgets: bool,
 }
 
 /// The running collector. Dropping it ends it.
@@ -152,6 +154,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     received: Vec<Received>,
+    forgets: bool,
     answers: HashMap<Signal, VecDeque<Answer>>,
     rules: HashMap<Signal, Rule>,
 }
@@ -172,6 +175,7 @@ impl Collector {
         let listener = TcpListener::bind(listen).expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let shared = Arc::<Shared>::default();
+        shared.lock().forgets = options.forgets;
         let (stop, stopped) = oneshot::channel::<()>();
         let service = Export { shared: Arc::clone(&shared) };
         let thread = thread::spawn(move || {
@@ -264,7 +268,9 @@ impl Shared {
             Answer::After(_, later) | Answer::Once(_, later) => later.is_acceptance(),
             now => now.is_acceptance(),
         };
-        state.received.push(call);
+        if !state.forgets {
+            state.received.push(call);
+        }
         drop(state);
         self.changed.notify_waiters();
         answer

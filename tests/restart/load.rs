@@ -1,0 +1,229 @@
+//! The same with so much of it that it takes a release build and a machine of its own: `SENSE_OTEL_LOAD=1`, and
+//! `SENSE_OTEL_BINARY` names the build.
+
+use std::collections::HashSet;
+use std::env;
+use std::io::{Write, stderr};
+use std::sync::{Arc, Mutex};
+
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use prost::Message;
+use prost::encoding::{WireType, decode_key, decode_varint};
+use sha2::{Digest, Sha256};
+
+use super::*;
+use delivered::missing;
+use stand::{Process, simulate};
+use support::collector::{Options, Received};
+
+/// Events of a long outage.
+const OUTAGE_EVENTS: u64 = 1_000_000;
+
+/// Live events a second, as many as a large site has at its peak. A backlog has to go five times as fast.
+const LIVE_RATE: u64 = 2_000;
+
+/// The backend is away for a million events, and the receiver is killed and stopped meanwhile. All of it arrives, at five
+/// times the live rate or more.
+#[test]
+fn a_million_events_wait_for_the_backend() -> Result<(), Failure> {
+    if !is_asked_for() {
+        return Ok(());
+    }
+    let folder = folder("long-outage")?;
+    let collector = Collector::start();
+    let backend = collector.addr();
+    collector.stop();
+    let mut receiver = Receiver::start(&folder, 0, backend.port(), QUICK)?;
+    let address = receiver.address;
+    let events = OUTAGE_EVENTS.to_string();
+    let site = ["--rate", "20000", "--users", "20000", "--nodes", "3", "--seed", "8", "--events", &events];
+    let mut simulator = simulate(&folder, address, &site)?;
+    for is_kill in [true, false, true] {
+        thread::sleep(Duration::from_secs(10));
+        if is_kill {
+            receiver.process.kill()?
+        } else {
+            receiver.stop()?
+        }
+        receiver = Receiver::start(&folder, address.port(), backend.port(), QUICK)?;
+    }
+    simulator.succeed(Duration::from_secs(90))?;
+    let restored = restored(&receiver.process)?;
+
+    let counted = Arc::new(Mutex::new(Counted::default()));
+    let began = Instant::now();
+    let collector = Collector::with(Options { listen: Some(backend), forgets: true, ..Options::default() });
+    for signal in [Signal::Logs, Signal::Traces] {
+        let counted = Arc::clone(&counted);
+        collector.rule(signal, move |call| {
+            counted.lock().expect("no panic before").add(call);
+            Answer::Ok
+        });
+    }
+    until("all of it to be delivered", Duration::from_secs(180), || {
+        let counted = counted.lock().expect("no panic before");
+        Ok((counted.records + counted.missing >= OUTAGE_EVENTS).then_some(()))
+    })?;
+    let took = began.elapsed();
+    receiver.stop()?;
+    let counted = counted.lock().expect("no panic before");
+    let Counted { records, spans, missing, repeated, .. } = *counted;
+    let rate = records as f64 / took.as_secs_f64();
+    let _ = writeln!(
+        stderr(),
+        "outage: {records} records and {spans} spans in {took:.1?}, {rate:.0} records/s; {missing} events told as missing, \
+         {repeated} items twice; the last start found {restored}"
+    );
+    assert_eq!(records + missing, OUTAGE_EVENTS);
+    // What was sent while nobody listened.
+    assert!(missing < OUTAGE_EVENTS / 10, "{missing} events missing");
+    assert!(rate >= (5 * LIVE_RATE) as f64, "{rate} records/s");
+    Ok(())
+}
+
+/// What came, counted as cheaply as can be: a build for tests would decode it more slowly than it is sent.
+#[derive(Debug, Default)]
+struct Counted {
+    seen: HashSet<[u8; 16]>,
+    records: u64,
+    spans: u64,
+    /// Events that gaps say are missing.
+    missing: u64,
+    repeated: u64,
+}
+
+impl Counted {
+    fn add(&mut self, call: &Received) {
+        /// Number of `resource_logs` or `resource_spans`, of the scopes in each, and of the items in these.
+        const PATH: [u32; 3] = [1, 2, 2];
+        /// Number of `event_name` in a log record.
+        const EVENT_NAME: u32 = 12;
+        let resources = fields(&call.body, PATH[0]);
+        let scopes = resources.into_iter().flat_map(|resource| fields(resource, PATH[1]));
+        for item in scopes.flat_map(|scope| fields(scope, PATH[2])) {
+            let digest: [u8; 32] = Sha256::digest(item).into();
+            if !self.seen.insert(digest[..16].try_into().expect("16 bytes")) {
+                self.repeated += 1;
+            } else if call.signal == Signal::Traces {
+                self.spans += 1;
+            } else if fields(item, EVENT_NAME) == [b"qlik.sense.receiver.gap"] {
+                self.missing += missing(&LogRecord::decode(item).expect("a record"));
+            } else {
+                self.records += 1;
+            }
+        }
+    }
+}
+
+/// The contents of all fields of a message with this number, which are messages or strings.
+fn fields(mut message: &[u8], wanted: u32) -> Vec<&[u8]> {
+    let mut found = Vec::new();
+    while !message.is_empty() {
+        let (number, wire_type) = decode_key(&mut message).expect("a field");
+        let length = match wire_type {
+            WireType::LengthDelimited => decode_varint(&mut message).expect("a length") as usize,
+            WireType::SixtyFourBit => 8,
+            WireType::ThirtyTwoBit => 4,
+            _ => {
+                decode_varint(&mut message).expect("a number");
+                continue;
+            }
+        };
+        let (content, rest) = message.split_at(length);
+        if number == wanted {
+            found.push(content);
+        }
+        message = rest;
+    }
+    found
+}
+
+/// A hundred thousand sessions are open again within a second, and each still ends as what it was.
+#[test]
+fn a_hundred_thousand_sessions_are_open_again_at_once() -> Result<(), Failure> {
+    const SESSIONS: u32 = 100_000;
+    /// Of so many one is ended.
+    const SAMPLE: usize = 100;
+    if !is_asked_for() {
+        return Ok(());
+    }
+    let folder = folder("many-sessions")?;
+    let collector = Collector::start();
+    let port = collector.addr().port();
+    let mut receiver = Receiver::start(&folder, 0, port, QUICK)?;
+    let address = receiver.address;
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let start = now();
+    let mut sequence = 0;
+    let mut send = |command: &str, number: u32, at: Timestamp| {
+        sequence += 1;
+        let datagram = datagram(sequence, at, command, number);
+        socket.send_to(datagram.as_bytes(), address).expect("loopback takes datagrams");
+        if sequence % 200 == 0 {
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    for number in 0..SESSIONS {
+        send("Start session", number, start);
+    }
+    let total = u64::from(SESSIONS);
+    until(
+        "all of it to be delivered",
+        PATIENCE,
+        || Ok((Delivered::read(&collector).records() >= total).then_some(())),
+    )?;
+    receiver.process.kill()?;
+    let began = Instant::now();
+    receiver = Receiver::start(&folder, address.port(), port, QUICK)?;
+    let took = began.elapsed();
+    let restored = restored(&receiver.process)?;
+    let _ = writeln!(stderr(), "restart: {restored} after {took:.2?}");
+    assert!(restored.contains(&format!("sessions={SESSIONS} ")), "{restored}");
+    assert!(took <= Duration::from_secs(1), "{took:?}");
+
+    let end = now();
+    for number in (0..SESSIONS).step_by(SAMPLE) {
+        send("Stop session", number, end);
+    }
+    let ended = SESSIONS as usize / SAMPLE;
+    until("the spans", PATIENCE, || Ok((Delivered::read(&collector).spans.len() >= ended).then_some(())))?;
+    receiver.stop()?;
+    let delivered = Delivered::read(&collector);
+    assert_eq!((delivered.spans.len(), delivered.missing()), (ended, 0));
+    // Datagrams carry whole milliseconds.
+    let millis = |time: Timestamp| time.as_nanos() / 1_000_000;
+    for span in delivered.spans.values() {
+        let times = (span.start_time_unix_nano / 1_000_000, span.end_time_unix_nano / 1_000_000);
+        assert_eq!(times, (millis(start), millis(end)), "{span:?}");
+    }
+    Ok(())
+}
+
+fn datagram(sequence: u32, at: Timestamp, command: &str, number: u32) -> String {
+    let millis = i64::try_from(at.as_nanos() / 1_000_000).expect("a time");
+    let time = jiff::Timestamp::from_millisecond(millis).expect("a time").strftime("%Y-%m-%dT%H:%M:%S.%3fZ");
+    format!(
+        "/sense-otel/1/\t{sequence}\t{time}\tpro2-win1\tc0dec04e-89e4-c115-54a0-{number:012x}\t{command}\t0\tLAB\t\
+         user{}\tNot available\t(null)\t(null)\tNot available\t{command} for user",
+        number % 10_000
+    )
+}
+
+/// What the line of a start says that was found.
+fn restored(process: &Process) -> Result<String, Failure> {
+    let log = process.output()?;
+    let line = log.lines().find(|line| line.contains("going on where")).ok_or("no line of a start")?;
+    Ok(line.split_once("going on where").map_or_else(String::new, |(_, found)| found.to_owned()))
+}
+
+fn is_asked_for() -> bool {
+    let is_asked_for = env::var_os("SENSE_OTEL_LOAD").is_some();
+    if !is_asked_for {
+        let _ = writeln!(
+            stderr(),
+            "SKIPPED {}, it measures: SENSE_OTEL_LOAD=1",
+            thread::current().name().unwrap_or_default()
+        );
+    }
+    is_asked_for
+}
