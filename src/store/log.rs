@@ -136,8 +136,31 @@ struct Checkpoint {
     since: u64,
     /// The one that is being written.
     begun: Option<Begun>,
+    /// Whether every portion since the last Begin was written, so that the next may call itself one. A portion that was
+    /// lost is missed by nobody who reads the log: an End behind it would make the rest of it pass for whole.
+    open: bool,
     /// Whether the log lacks records, so that one is due whatever the bytes.
     owed: bool,
+}
+
+impl Checkpoint {
+    /// Something that was recorded is not in the log.
+    const fn interrupt(&mut self) {
+        self.begun = None;
+        self.open = false;
+        self.owed = true;
+    }
+
+    /// What of a checkpoint the next frame may say it is, where the core wants it to be `wanted`.
+    const fn mark(&mut self, wanted: Option<Mark>) -> Option<Mark> {
+        match wanted {
+            Some(Mark::Begin) => self.open = true,
+            _ if !self.open => return None,
+            Some(Mark::End) => self.open = false,
+            Some(Mark::Part) | None => {}
+        }
+        wanted
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -182,6 +205,7 @@ impl Log {
             size: left.size,
             since: left.since,
             begun: None,
+            open: false,
             owed: left.incomplete,
         };
         let written = (shared.index().acknowledged(), left.now.running);
@@ -241,7 +265,7 @@ impl Log {
             synced: self.durable,
             acknowledged: self.shared.index().acknowledged(),
             before: self.last,
-            mark: commit.mark,
+            mark: self.checkpoint.mark(commit.mark),
         };
         let mut head = Vec::with_capacity(80 + 16 * described.len() + commit.records.size());
         commit::encode(&mut head, &progress, &described, &commit.records);
@@ -273,7 +297,10 @@ impl Log {
         let start = self.write_group(sequence);
         match start {
             Some(start) => self.publish(start, group.entries),
-            None => self.keep_in_memory(group.entries),
+            None => {
+                self.checkpoint.interrupt();
+                self.keep_in_memory(group.entries);
+            }
         }
         for (mark, bytes) in group.marks {
             self.follow_checkpoint(mark, bytes, start.is_some());
@@ -423,8 +450,7 @@ impl Log {
     /// Goes on from memory, and tries again later.
     fn degrade(&mut self, error: &io::Error) {
         self.abandon(error);
-        self.checkpoint.begun = None;
-        self.checkpoint.owed = true;
+        self.checkpoint.interrupt();
         self.retry_at = self.now.running + self.wait;
         self.wait = (self.wait * 2).min(RETRY.1);
         let reason = DegradedReason::of(error);

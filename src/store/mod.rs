@@ -136,7 +136,8 @@
 //! * If that fails too, the store is [`Status::Degraded`]: requests are kept in memory and delivered from there, beyond
 //!   64 MiB the oldest of the signal that takes more room expires; records are forgotten, the core has them. After 1 to
 //!   4 s of running time a new segment is tried, with the requests from memory as its first frames; then the core is
-//!   asked for a checkpoint, and at its End all is durable again.
+//!   asked for a checkpoint, and at its End all is durable again. A checkpoint that was being written is over: what of
+//!   it is still to come is written as ordinary frames, for an End must never follow a portion that is missing.
 //! * What cannot be read when it is to be sent is tried again at the next [`Store::tick`], five times, then it expires.
 //!   What does not match its checksum expires at once.
 //! * A segment that cannot be removed is tried again at the next tick, and those after it wait for it: gaps in the log

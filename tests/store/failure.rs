@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use bytes::Bytes;
 use sense_otel::signal::{ExportRequest, Signal};
-use sense_otel::store::{DegradedReason, ExpiryReason, Happening, Position, Records, Status};
+use sense_otel::store::{DegradedReason, ExpiryReason, Happening, Mark, Position, Records, Status};
 
 use super::disk::{Disk, Fault};
 use super::{ALL, Rig, log, upsert};
@@ -57,6 +57,44 @@ fn a_full_disk_degrades_and_a_checkpoint_makes_all_durable_again() {
     assert_eq!(again.records(), state);
     assert_eq!(again.texts(Signal::Logs).len(), 12);
     assert_eq!(again.recovered.damage.lost_frames, 0);
+}
+
+/// A portion of a checkpoint was lost to a full disk, and its end was written after the disk was well again: the next
+/// start took it for whole, and what was in the lost portion was gone.
+#[test]
+fn a_checkpoint_that_has_lost_a_portion_to_a_full_disk_is_not_ended() {
+    let keys = ["a", "b", "c", "d"];
+    let state = || keys.map(|key| (key.as_bytes().to_vec(), b"1".to_vec())).into();
+    let portion = |keys: &[&str]| {
+        let mut records = Records::new();
+        keys.iter().for_each(|key| records.upsert(key.as_bytes(), b"1"));
+        records
+    };
+    for lost in [Mark::Begin, Mark::Part] {
+        let mut disk = Disk::default();
+        let mut rig = Rig::open(&disk, MAX_SIZE);
+        rig.commit(vec![log("pending")], portion(&keys), None);
+        rig.commit(Vec::new(), Records::new(), Some(Mark::Begin));
+        if lost == Mark::Begin {
+            // What an earlier process began is not what is ended here.
+            disk = disk.killed();
+            rig = Rig::open(&disk, MAX_SIZE);
+            disk.fill();
+            rig.commit(Vec::new(), Records::new(), Some(Mark::Begin));
+        }
+        rig.commit(Vec::new(), portion(&keys[..2]), Some(Mark::Part));
+        disk.fill();
+        rig.commit(Vec::new(), portion(&keys[2..]), Some(Mark::Part));
+        assert_eq!(reason(&rig), Some(DegradedReason::DiskFull));
+        disk.heal();
+        rig.tick(5);
+        rig.commit(Vec::new(), Records::new(), Some(Mark::End));
+        assert!(rig.store.checkpoint_due(), "it was none");
+
+        let again = Rig::open(&disk.killed(), MAX_SIZE);
+        assert_eq!(again.records(), state(), "{lost:?}");
+        assert_eq!(again.texts(Signal::Logs), ["pending"]);
+    }
 }
 
 #[test]

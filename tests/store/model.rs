@@ -15,23 +15,37 @@ const MAX_SIZE: u64 = 128 * 1024;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append { logs: Vec<u16>, spans: Vec<u16>, changes: Vec<(u8, Option<u8>)> },
-    Deliver { logs: bool, bytes: usize },
-    Acknowledge { logs: bool },
+    Append {
+        logs: Vec<u16>,
+        spans: Vec<u16>,
+        changes: Vec<(u8, Option<u8>)>,
+    },
+    Deliver {
+        logs: bool,
+        bytes: usize,
+    },
+    Acknowledge {
+        logs: bool,
+    },
     Tick,
     Checkpoint,
     Restart,
     Kill,
     PowerLoss(u64),
-    Fault { operations: usize, kind: ErrorKind },
+    Fault {
+        operations: usize,
+        kind: ErrorKind,
+    },
     Fill,
     ReadOnly,
     Heal,
+    /// A disk that is full for so many commits, and taken into use again.
+    Outage(usize),
 }
 
 fn steps(faults: bool) -> impl Strategy<Value = Vec<Step>> {
     let sizes = || prop::collection::vec(0..400_u16, 0..3);
-    let changes = prop::collection::vec((0..20_u8, prop::option::of(any::<u8>())), 0..4);
+    let changes = prop::collection::vec((0..20_u8, prop::option::weighted(0.8, any::<u8>())), 0..4);
     let kinds = prop_oneof![Just(ErrorKind::StorageFull), Just(ErrorKind::Other), Just(ErrorKind::ReadOnlyFilesystem)];
     let step = prop_oneof![
         12 => (sizes(), sizes(), changes).prop_map(|(logs, spans, changes)| Step::Append { logs, spans, changes }),
@@ -48,6 +62,7 @@ fn steps(faults: bool) -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Fill),
         1 => Just(Step::ReadOnly),
         2 => Just(Step::Heal),
+        2 => (1..4_usize).prop_map(Step::Outage),
     ];
     let fault = if faults { fault.boxed() } else { Just(Step::Heal).boxed() };
     prop::collection::vec(prop_oneof![5 => step, 1 => fault], 1..120)
@@ -74,6 +89,9 @@ struct World {
     logs: Queue,
     spans: Queue,
     records: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The records as they were when all was durable the last time, and what each key has become since.
+    settled: BTreeMap<Vec<u8>, Vec<u8>>,
+    since: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     number: u32,
     /// What is still to be written of a checkpoint.
     checkpoint: Option<VecDeque<Vec<u8>>>,
@@ -89,6 +107,8 @@ impl World {
             logs: Queue::default(),
             spans: Queue::default(),
             records: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            since: Vec::new(),
             number: 0,
             checkpoint: None,
         }
@@ -121,6 +141,7 @@ impl World {
         let mut records = Records::new();
         for (key, value) in changes {
             let key = vec![*key];
+            self.since.push((key.clone(), value.map(|value| vec![value])));
             match value {
                 Some(value) => {
                     records.upsert(&key, &[*value]);
@@ -142,7 +163,7 @@ impl World {
             self.begin_checkpoint();
         } else if let Some(mut keys) = self.checkpoint.take() {
             let mut records = Records::new();
-            for key in keys.drain(..keys.len().min(5)) {
+            for key in keys.drain(..keys.len().min(2)) {
                 if let Some(value) = self.records.get(&key) {
                     records.upsert(&key, value);
                 }
@@ -155,6 +176,8 @@ impl World {
             for queue in [&mut self.logs, &mut self.spans] {
                 queue.requests.iter_mut().for_each(|(_, durable)| *durable = true);
             }
+            self.settled = self.records.clone();
+            self.since.clear();
         }
         for happening in self.rig().heard.take() {
             if let Happening::Expired { .. } = happening {
@@ -215,7 +238,10 @@ impl World {
         if durable {
             assert_eq!(rig.records(), self.records);
         }
+        self.compare_records(&rig.records());
         self.records = rig.records();
+        self.settled = rig.records();
+        self.since.clear();
         for (signal, queue) in [(Signal::Logs, &mut self.logs), (Signal::Traces, &mut self.spans)] {
             let (bodies, _) = rig.bodies(signal, Position::START);
             let mut bodies = bodies.into_iter().map(|body| body.to_vec()).collect::<VecDeque<_>>();
@@ -246,6 +272,15 @@ impl World {
         self.checkpoint = None;
         self.rig = Some(Rig::open(&self.disk, MAX_SIZE));
         self.settle();
+    }
+
+    /// Whatever happened since all was durable, each record is what it was then, or has been made since.
+    fn compare_records(&self, found: &BTreeMap<Vec<u8>, Vec<u8>>) {
+        for key in self.settled.keys().chain(found.keys()) {
+            let since = self.since.iter().filter(|(other, _)| other == key).map(|(_, value)| value.as_ref());
+            let mut values = since.chain([self.settled.get(key)]);
+            assert!(values.any(|value| value == found.get(key)), "{key:?} is {:?}", found.get(key));
+        }
     }
 
     fn step(&mut self, step: Step) {
@@ -286,6 +321,13 @@ impl World {
             Step::Fill => self.disk.fill(),
             Step::ReadOnly => self.disk.make_read_only(),
             Step::Heal => self.disk.heal(),
+            Step::Outage(commits) => {
+                self.disk.fill();
+                (0..commits).for_each(|_| self.append(&[0], &[], &[]));
+                self.disk.heal();
+                self.rig().tick(5);
+                self.settle();
+            }
         }
     }
 

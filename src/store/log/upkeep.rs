@@ -262,7 +262,7 @@ impl Log {
 
     /// Says whether the core should write a checkpoint.
     pub(super) fn look_for_checkpoint(&self) {
-        let Checkpoint { complete, size, since, begun, owed } = self.checkpoint;
+        let Checkpoint { complete, size, since, begun, owed, open: _ } = self.checkpoint;
         let due = owed
             || since > self.limits.checkpoint.max(size.saturating_mul(CHECKPOINT_RATIO))
             || self.number.saturating_sub(complete) > CHECKPOINT_SEGMENTS
