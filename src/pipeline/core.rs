@@ -29,6 +29,9 @@ const ACTIVITY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the last frame waits for a store that does not keep up.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How often a disk that fails is tried meanwhile.
+const LAST_RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
 /// The core with what surrounds it.
 pub(super) struct Core {
     processor: Processor,
@@ -180,18 +183,41 @@ impl Core {
 
     /// Nothing more will come. What is held for its order outlives us in a store on disk, and is let go otherwise.
     fn finish(&mut self) -> Result<(), Closed> {
-        let began = self.clock.now().running;
+        let deadline = self.clock.now().running + LAST_PATIENCE;
         while !self.journal.has_room()? {
-            if self.clock.now().running.since(began) >= LAST_PATIENCE {
+            if self.clock.now().running >= deadline {
                 return Ok(());
             }
             thread::sleep(ROOM_INTERVAL);
         }
+        self.make_durable(deadline)?;
         let now = self.clock.now();
         if !self.journal.is_durable() {
             self.processor.handle(now, Input::Drain, &mut self.output);
         }
         self.commit(now)
+    }
+
+    /// Writes the whole state once more where the disk failed and takes it again: otherwise the next start would find the
+    /// last requests beside the state of long before.
+    fn make_durable(&mut self, deadline: RunningTime) -> Result<(), Closed> {
+        let mut retry_at = RunningTime::START;
+        while self.journal.is_degraded() {
+            let now = self.clock.now();
+            if now.running >= deadline {
+                break;
+            }
+            if self.journal.has_room()? && self.journal.wants_checkpoint() {
+                self.commit(now)?;
+                continue;
+            }
+            if now.running >= retry_at {
+                self.journal.retry();
+                retry_at = now.running + LAST_RETRY_INTERVAL;
+            }
+            thread::sleep(ROOM_INTERVAL);
+        }
+        Ok(())
     }
 
     fn show_activity(&self) {
@@ -244,3 +270,6 @@ impl Output for Encoding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,6 +56,16 @@ impl Journal {
         self.store.status() == Status::Durable
     }
 
+    /// Whether the disk fails, or the core's state has not been written anew since it did.
+    pub(super) fn is_degraded(&self) -> bool {
+        matches!(self.store.status(), Status::Degraded { .. })
+    }
+
+    /// Has a disk that fails tried at once.
+    pub(super) fn retry(&self) {
+        self.store.retry();
+    }
+
     /// Commits these requests with what has changed in the core, and a portion of a checkpoint if one is due. Nothing is
     /// written where there is none of it.
     ///

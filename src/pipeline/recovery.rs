@@ -68,7 +68,10 @@ pub(super) fn recover(config: &Config, telemetry: &Telemetry) -> Result<Foundati
 }
 
 fn tell_damage(telemetry: &Telemetry, damage: &Damage) {
-    let Damage { lost_frames, damaged_bytes, torn_bytes: _, headers, moved, stuck } = damage;
+    let Damage { lost_frames, damaged_bytes, torn_bytes: _, records_are_old, headers, moved, stuck } = damage;
+    if *records_are_old {
+        telemetry.store_records_are_old();
+    }
     telemetry.store_damaged(*lost_frames, *damaged_bytes, *headers);
     telemetry.store_files_set_aside(moved, stuck);
 }

@@ -125,6 +125,11 @@ impl Durable {
         }
     }
 
+    pub(super) fn retry(&self) {
+        // A writer that is gone has nothing left to try.
+        let _ = self.writer.send(Message::Retry);
+    }
+
     pub(super) fn flush(&self, patience: Duration) -> bool {
         let (done, flushed) = sync_channel(1);
         self.writer.send(Message::Flush(done)).is_ok() && flushed.recv_timeout(patience).is_ok()

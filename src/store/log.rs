@@ -417,7 +417,8 @@ impl Log {
             // There was nothing before.
             self.checkpoint.complete = number;
         }
-        let header = SegmentHeader { number, first, previous: self.durable, checkpoint: self.checkpoint.complete };
+        let Checkpoint { complete: checkpoint, owed: incomplete, .. } = self.checkpoint;
+        let header = SegmentHeader { number, first, previous: self.durable, checkpoint, incomplete };
         let segment = Arc::new(Segment::create(self.storage.as_ref(), &header)?);
         let length = SEGMENT_HEADER_LENGTH as u64;
         let started = self.now.running;

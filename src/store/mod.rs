@@ -51,7 +51,8 @@
 //! 24  8  sequence number of its first frame
 //! 32  8  sequence number of the last durable frame when it was made
 //! 40  8  number of the segment that the last complete checkpoint begins with: recovery begins there
-//! 48 12  zero
+//! 48  1  1: records were lost before this segment, and no checkpoint has ended since; else 0
+//! 49 11  zero
 //! 60  4  CRC-32C of bytes 0 to 59
 //! 64     frames, one behind the other
 //! ```
@@ -159,7 +160,10 @@
 //!    lost and counted, the rest counts. If it was not, all of them were one group that did not become durable, and are
 //!    cut. Of frames at the end that no other frame says were durable, the bodies are read too, and the first that is
 //!    torn is cut with all behind it. So what comes back is a prefix of what was written, but for damage.
-//! 6. Where frames are lost, a checkpoint is due at once: the core's memory is the only whole one.
+//! 6. Where frames are lost, a checkpoint is due at once: the core's memory is the only whole one. The same where a
+//!    segment says that records were lost, because the disk failed and the process ended before the next End: the
+//!    requests of those events may be there, and the records of before them beside. That is told as
+//!    [`Damage::records_are_old`].
 //! 7. A new segment is begun, and nothing is ever appended to an old one.
 //!
 //! # What is lost when
@@ -168,7 +172,7 @@
 //! |---|---|
 //! | process killed | what was not yet written: the queue of the writer |
 //! | power lost, kernel panic | the same; and the last second of acknowledgements, so that a little is sent twice |
-//! | disk full, read-only, failing | nothing while 64 MiB suffice; if the process ends meanwhile: what is in memory |
+//! | disk full, read-only, failing | nothing while 64 MiB suffice; if the process ends meanwhile: what is in memory, and until the next End the changes of the core's state |
 //! | bits rot | the frames, or bodies, that they are in |
 //! | a storage that says it synced and did not | what it lost, from the first missing frame of a group on |
 //! | a segment deleted by hand | what is in it; from the last checkpoint on it is counted, before it not |
@@ -295,6 +299,8 @@ pub struct Damage {
     pub damaged_bytes: u64,
     /// Bytes at the end that never became durable. That is no damage: it is what a kill or a loss of power leaves.
     pub torn_bytes: u64,
+    /// Whether the records are from before the process lost its disk, and requests may be there that came later.
+    pub records_are_old: bool,
     /// Segments whose header is damaged, and whose frames were read all the same.
     pub headers: u64,
     /// Files that were moved to the folder `damaged`.
@@ -421,6 +427,13 @@ impl Store {
         match &*self.kind {
             Kind::Memory(..) => false,
             Kind::Durable(durable) => durable.checkpoint_due(),
+        }
+    }
+
+    /// Tries a disk that fails at once, however long the next try was to wait. For whoever is about to end.
+    pub fn retry(&self) {
+        if let Kind::Durable(durable) = &*self.kind {
+            durable.retry();
         }
     }
 

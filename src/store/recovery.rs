@@ -95,6 +95,7 @@ pub(super) fn recover(storage: &dyn Storage) -> Result<Restored, OpenError> {
     damage.lost_frames = fold.lost_frames;
     damage.torn_bytes = fold.torn_bytes;
     damage.damaged_bytes = fold.damaged_bytes;
+    damage.records_are_old = fold.records_are_old;
     damage.headers = survey.candidates.iter().filter(|candidate| candidate.header.is_none()).count() as u64;
     let highest = survey.candidates.last().map_or(highest, |last| last.number.max(highest));
     let left = Left {

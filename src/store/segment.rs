@@ -24,6 +24,9 @@ pub(super) const VERSION: u32 = 1;
 /// Bytes of the header of a segment; the same in every version.
 pub(super) const SEGMENT_HEADER_LENGTH: usize = 64;
 
+/// The flag in a header that says that records were lost.
+const INCOMPLETE: u8 = 1;
+
 /// Bytes of the frame that ends a segment that is full.
 pub(super) const SEAL_LENGTH: usize = HEADER_LENGTH + SUMMARY_LENGTH;
 
@@ -60,6 +63,8 @@ pub(super) struct SegmentHeader {
     pub(super) previous: u64,
     /// The segment that the last complete checkpoint began with when this one was made: recovery begins there.
     pub(super) checkpoint: u64,
+    /// Whether records were lost before it, so that those in the log are old until a checkpoint ends.
+    pub(super) incomplete: bool,
 }
 
 /// What the first bytes of a file are.
@@ -84,6 +89,7 @@ impl SegmentHeader {
         for number in [self.number, self.first, self.previous, self.checkpoint] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
+        bytes.push(if self.incomplete { INCOMPLETE } else { 0 });
         bytes.resize(SEGMENT_HEADER_LENGTH - 4, 0);
         bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
         bytes.try_into().unwrap_or([0; SEGMENT_HEADER_LENGTH])
@@ -108,9 +114,14 @@ impl SegmentHeader {
         let magic = reader.take(MAGIC.len())?;
         let version = reader.u32()?;
         reader.u32()?;
-        let header =
-            Self { number: reader.u64()?, first: reader.u64()?, previous: reader.u64()?, checkpoint: reader.u64()? };
-        reader.take(SEGMENT_HEADER_LENGTH - 4 - 48)?;
+        let header = Self {
+            number: reader.u64()?,
+            first: reader.u64()?,
+            previous: reader.u64()?,
+            checkpoint: reader.u64()?,
+            incomplete: reader.u8()? & INCOMPLETE != 0,
+        };
+        reader.take(SEGMENT_HEADER_LENGTH - 4 - 49)?;
         let whole = reader.u32()? == crc32c(bytes.get(..SEGMENT_HEADER_LENGTH - 4)?);
         match (whole && magic == MAGIC, version) {
             (true, VERSION) => Some(Beginning::Segment(header)),

@@ -23,6 +23,8 @@ pub(super) enum Message {
     Commit(Commit),
     /// So late is it.
     Tick(Now),
+    /// Try a disk that fails.
+    Retry,
     /// Say when everything before this is done.
     Flush(SyncSender<()>),
     /// End.
@@ -86,6 +88,10 @@ impl Writer {
                 self.commit();
                 self.shared.ticking.store(false, Ordering::Release);
                 self.log.tick(now);
+            }
+            Message::Retry => {
+                self.commit();
+                self.log.retry();
             }
             Message::Flush(done) => {
                 self.commit();

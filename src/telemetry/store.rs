@@ -80,6 +80,13 @@ impl Telemetry {
         }
     }
 
+    /// The process before lost its disk, and ended before its state was written anew.
+    pub fn store_records_are_old(&self) {
+        error!(
+            "the disk failed before the last end: what was open is as it was before that, and what ended since may end again"
+        );
+    }
+
     /// Files of the store that nobody can read were moved to its folder `damaged`, or could not be.
     pub fn store_files_set_aside(&self, moved: &[String], stuck: &[String]) {
         if !moved.is_empty() {

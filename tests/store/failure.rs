@@ -93,6 +93,7 @@ fn a_checkpoint_that_has_lost_a_portion_to_a_full_disk_is_not_ended() {
 
         let again = Rig::open(&disk.killed(), MAX_SIZE);
         assert_eq!(again.records(), state(), "{lost:?}");
+        assert!(again.store.checkpoint_due() && again.recovered.damage.records_are_old);
         assert_eq!(again.texts(Signal::Logs), ["pending"]);
     }
 }
@@ -188,6 +189,51 @@ fn what_ends_degraded_is_written_if_the_disk_is_back_by_then() {
     disk.heal();
     rig.close();
     assert_eq!(Rig::open(&disk.killed(), MAX_SIZE).texts(Signal::Logs), ["during"]);
+}
+
+#[test]
+fn records_that_are_older_than_the_requests_are_told_until_a_checkpoint_has_ended() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    rig.commit(vec![log("start")], upsert("session", "open"), None);
+    disk.fill();
+    let mut ended = Records::new();
+    ended.delete(b"session");
+    rig.commit(vec![log("end")], ended, None);
+    disk.heal();
+    rig.close();
+    let mut left = disk.killed();
+    // Each start says so, whatever the one before it did but a whole checkpoint.
+    for _ in 0..3 {
+        let mut rig = Rig::open(&left, MAX_SIZE);
+        assert_eq!(rig.texts(Signal::Logs)[..2], ["start", "end"]);
+        assert!(rig.recovered.damage.records_are_old && rig.records().contains_key(&b"session"[..]));
+        assert!(rig.store.checkpoint_due());
+        rig.append(vec![log("more")]);
+        left = left.killed();
+    }
+    let mut rig = Rig::open(&left, MAX_SIZE);
+    rig.checkpoint(&BTreeMap::new());
+    rig.close();
+    let rig = Rig::open(&left, MAX_SIZE);
+    assert_eq!((rig.recovered.damage, rig.recovered.records), Default::default());
+    assert!(!rig.store.checkpoint_due());
+}
+
+#[test]
+fn a_disk_that_is_back_is_tried_at_once_when_that_is_asked_for() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    disk.fill();
+    rig.commit(vec![log("during")], upsert("a", "1"), None);
+    (0..20).for_each(|_| rig.tick(1));
+    disk.heal();
+    assert!(!rig.store.checkpoint_due());
+    rig.store.retry();
+    rig.writer.turn();
+    assert!(rig.store.checkpoint_due());
+    rig.checkpoint(&BTreeMap::from([(b"a".to_vec(), b"1".to_vec())]));
+    assert_eq!(rig.store.status(), Status::Durable);
 }
 
 #[test]

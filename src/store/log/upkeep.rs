@@ -39,10 +39,16 @@ impl Log {
         self.keep_house();
     }
 
-    /// Leaves the cursors and the running time behind, durably, and what was kept in memory if the disk takes it now.
-    pub(in crate::store) fn finish(&mut self) {
+    /// Tries a disk that fails, whenever that is due.
+    pub(in crate::store) fn retry(&mut self) {
         self.retry_at = RunningTime::START;
         self.retry_if_due();
+        self.look_for_checkpoint();
+    }
+
+    /// Leaves the cursors and the running time behind, durably, and what was kept in memory if the disk takes it now.
+    pub(in crate::store) fn finish(&mut self) {
+        self.retry();
         let acknowledged = self.shared.index().acknowledged();
         let synced = self.active.as_ref().is_none_or(|active| active.synced == active.length);
         if !synced || self.written != (acknowledged, self.now.running) {

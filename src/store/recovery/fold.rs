@@ -39,6 +39,8 @@ pub(super) struct Fold {
     gone: bool,
     /// Whether records may be missing.
     pub(super) incomplete: bool,
+    /// Whether the process before said so itself: its disk failed.
+    pub(super) records_are_old: bool,
     /// New requests in the segment.
     ranges: PerSignal<Range>,
     records: Records,
@@ -65,6 +67,7 @@ impl Fold {
         self.records.clear();
         self.begun = None;
         self.incomplete = self.gone;
+        self.records_are_old = false;
     }
 
     /// A segment begins. Only if `counted` is it known that all frames before it should have been found.
@@ -73,6 +76,8 @@ impl Fold {
             self.lost_frames = self.lost_frames.saturating_add(header.previous - self.sequence);
             self.interrupt();
         }
+        self.incomplete |= header.incomplete;
+        self.records_are_old |= header.incomplete;
         self.sequence = self.sequence.max(header.first.saturating_sub(1));
         self.known = true;
         self.highest = self.highest.max(self.sequence);
@@ -151,6 +156,7 @@ impl Fold {
             self.complete = begun.segment;
             self.size = begun.size;
             self.incomplete = false;
+            self.records_are_old = false;
         }
     }
 

@@ -1,0 +1,137 @@
+//! The end of the core while the disk fails.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{channel, sync_channel};
+
+use crate::processor::{self, ids::Key};
+use crate::store::storage::{File, FileSystem, Lock, Storage};
+use crate::store::{Config, Opened, Recovered, Status, Unobserved};
+use crate::time::Timestamp;
+
+use super::*;
+
+/// A file system that can be full.
+#[derive(Debug)]
+struct Disk {
+    files: FileSystem,
+    full: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct OnDisk(Arc<dyn File>, Arc<AtomicBool>);
+
+fn refuse(full: &AtomicBool) -> io::Result<()> {
+    if full.load(Ordering::Relaxed) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+}
+
+impl Storage for Disk {
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.files.list(folder)
+    }
+    fn create_folder(&self, folder: &str) -> io::Result<()> {
+        self.files.create_folder(folder)
+    }
+    fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        refuse(&self.full)?;
+        Ok(Arc::new(OnDisk(self.files.create(path)?, Arc::clone(&self.full))))
+    }
+    fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        self.files.open(path)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.files.rename(from, to)
+    }
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.files.remove(path)
+    }
+    fn sync_folder(&self, folder: &str) -> io::Result<()> {
+        self.files.sync_folder(folder)
+    }
+    fn lock(&self, path: &str) -> io::Result<Box<dyn Lock>> {
+        self.files.lock(path)
+    }
+}
+
+impl File for OnDisk {
+    fn length(&self) -> io::Result<u64> {
+        self.0.length()
+    }
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        refuse(&self.1)?;
+        self.0.write_at(bytes, offset)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.0.truncate(length)
+    }
+}
+
+fn datagram(command: &str) -> Vec<u8> {
+    format!("/qseow-proxy-session/;pro2;{command};LAB;goran;Not available;Not available;Proxy session").into_bytes()
+}
+
+/// A session starts, the disk fills up, the session ends, and so do we. Returns what the next start finds.
+fn end_in_trouble(folder: &Path, healed: bool) -> Recovered {
+    let full = Arc::new(AtomicBool::new(false));
+    let disk = Arc::new(Disk { files: FileSystem::new(folder), full: Arc::clone(&full) });
+    let config = Config { directory: folder.to_owned(), max_size: 1 << 20, max_age: Duration::from_secs(3600) };
+    let Opened { store, writer, .. } =
+        Store::open(&config, Arc::clone(&disk) as Arc<dyn Storage>, Arc::new(Unobserved)).expect("a new store");
+    let writer = thread::spawn(move || writer.run());
+    let processor = Processor::new(processor::Config::default(), &Key::new(b"a key for tests only"));
+    let clock = Clock::start(RunningTime::START);
+    let mut core = Core::new(processor, store.clone(), Telemetry::default(), clock, &[Signal::Logs, Signal::Traces]);
+    let take = |core: &mut Core, command: &str| {
+        let bytes = datagram(command);
+        let datagram = crate::event::Datagram {
+            bytes: &bytes,
+            source: "10.0.0.1:5000".parse().expect("an address"),
+            received: Timestamp::from_nanos(1_795_420_800_000_000_000),
+        };
+        let now = core.clock.now();
+        core.processor.handle(now, Input::Datagram(datagram), &mut core.output);
+        core.commit(now).expect("the store is there");
+        assert!(store.flush(Duration::from_secs(5)));
+    };
+    take(&mut core, "Start session");
+    assert_eq!((core.processor.open_sessions(), store.status()), (1, Status::Durable));
+    full.store(true, Ordering::Relaxed);
+    take(&mut core, "Stop session");
+    assert!(matches!(store.status(), Status::Degraded { .. }));
+    if healed {
+        full.store(false, Ordering::Relaxed);
+    }
+    let (batches, receiver) = sync_channel(1);
+    drop(batches);
+    assert_eq!(core.run(&receiver, &channel().1), 0);
+    full.store(false, Ordering::Relaxed);
+    store.close();
+    writer.join().expect("no panic");
+    Store::open(&config, disk, Arc::new(Unobserved)).expect("the store again").recovered
+}
+
+#[test]
+fn the_state_is_written_anew_at_the_end_where_the_disk_takes_it_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recovered = end_in_trouble(folder.path(), true);
+    assert_eq!(recovered.damage, Default::default());
+    let (processor, _) =
+        Processor::restore(processor::Config::default(), &Key::new(b"a key for tests only"), recovered.records);
+    assert_eq!(processor.open_sessions(), 0, "it does not end twice");
+    assert_eq!(recovered.restored.traces.items, 1);
+}
+
+#[test]
+fn records_that_are_left_old_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recovered = end_in_trouble(folder.path(), false);
+    assert!(recovered.damage.records_are_old);
+    assert_eq!(recovered.restored.traces.items, 1, "the span of the session that will end again");
+}
