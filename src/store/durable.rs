@@ -11,10 +11,11 @@ use crc32c::crc32c;
 use tokio::sync::Notify;
 
 use super::commit::{Commit, Mark, PerSignal, Position};
+use super::files::{Files, Segment};
 use super::health::{ExpiryReason, Happening, Observer, Status};
 use super::outbox::{Entry, Index, Outbox, Pending, Plan, Source};
 use super::quarantine::Quarantine;
-use super::segment::{self, Segment};
+use super::segment;
 use super::writer::Message;
 use super::{AppendError, Batch, Limit, StoredRequest};
 use crate::signal::Signal;
@@ -37,6 +38,7 @@ const FETCH_MAX: u64 = 4 * 1024 * 1024;
 pub(super) struct Shared {
     index: Mutex<Index>,
     status: Mutex<Status>,
+    pub(super) files: Files,
     pub(super) appended: Notify,
     pub(super) observer: Arc<dyn Observer>,
     /// Bytes between the core and the writer.
@@ -49,9 +51,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(index: Index, observer: Arc<dyn Observer>) -> Self {
+    pub(super) fn new(index: Index, files: Files, observer: Arc<dyn Observer>) -> Self {
         Self {
             index: Mutex::new(index),
+            files,
             status: Mutex::new(Status::Durable),
             appended: Notify::new(),
             observer,
@@ -172,7 +175,8 @@ impl Durable {
             let index = self.shared.index();
             PerSignal { logs: index.outboxes.logs.unread(number), traces: index.outboxes.traces.unread(number) }
         };
-        match segment::load(segment.file.as_ref(), &unread) {
+        let loaded = self.shared.files.of(segment).and_then(|file| segment::load(file.as_ref(), &unread));
+        match loaded {
             Ok(loaded) => {
                 let lost = {
                     let outboxes = &mut self.shared.index().outboxes;
@@ -185,8 +189,16 @@ impl Durable {
                 Some(())
             }
             Err(_) => {
-                let first = unread.of(signal)?.first;
-                let lost = self.shared.index().outboxes.of_mut(signal)?.unreadable_segment(number, first);
+                let lost = {
+                    let outboxes = &mut self.shared.index().outboxes;
+                    let outbox = outboxes.of_mut(signal)?;
+                    let unread = outbox.unread(number);
+                    if unread.totals.requests == 0 {
+                        // It has gone meanwhile.
+                        return Some(());
+                    }
+                    outbox.unreadable_segment(number, unread.first)
+                };
                 self.shared.expired(signal, lost, ExpiryReason::Unreadable);
                 (lost.requests > 0).then_some(())
             }
@@ -205,7 +217,7 @@ impl Durable {
                     run.push(entry);
                 }
             }
-            for (entry, body) in bodies(&source, run) {
+            for (entry, body) in self.bodies(&source, run) {
                 let position = entry.position;
                 match body {
                     Ok(body) => {
@@ -232,6 +244,45 @@ impl Durable {
     fn with_outbox(&self, signal: Signal, work: impl FnOnce(&mut Outbox) -> Pending) -> Pending {
         self.shared.index().outboxes.of_mut(signal).map(work).unwrap_or_default()
     }
+
+    /// The bodies of `run`, which lie close to each other in `source`.
+    fn bodies(&self, source: &Source, run: Vec<Entry>) -> Vec<(Entry, Result<Bytes, Failure>)> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Vec::new() };
+        let start = first.offset;
+        let span = last.offset.saturating_add(u64::from(last.length)).saturating_sub(start);
+        let block = match source {
+            Source::Segment(segment) if first.body.is_none() => self.read(segment, start, span),
+            _ => Ok(Bytes::new()),
+        };
+        if run.len() > 1 && block.as_ref().map_or(true, Bytes::is_empty) {
+            // Some of it cannot be had: each has to be tried by itself.
+            return run.into_iter().flat_map(|entry| self.bodies(source, vec![entry])).collect();
+        }
+        let Ok(block) = block else {
+            return run.into_iter().map(|entry| (entry, Err(Failure::Unreadable))).collect();
+        };
+        let cut = |mut entry: Entry| {
+            if let Some(body) = entry.body.take() {
+                return (entry, Ok(body));
+            }
+            let from = usize::try_from(entry.offset.saturating_sub(start)).unwrap_or(usize::MAX);
+            let range = from..from.saturating_add(entry.length as usize);
+            let body = (range.end <= block.len()).then(|| block.slice(range));
+            let body = body.filter(|body| crc32c(body) == entry.checksum).ok_or(Failure::Damaged);
+            (entry, body)
+        };
+        run.into_iter().map(cut).collect()
+    }
+
+    fn read(&self, segment: &Segment, offset: u64, length: u64) -> std::io::Result<Bytes> {
+        let mut block = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+        match self.shared.files.of(segment).and_then(|file| file.read_exact_at(&mut block, offset)) {
+            Ok(()) => Ok(block.into()),
+            // The file has become shorter: nothing will bring the bytes back.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(Bytes::new()),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Whether `entry` lies so close behind `run` that both are fetched together.
@@ -243,43 +294,4 @@ fn joins(run: &[Entry], segment: &Segment, source: &Source, entry: &Entry) -> bo
     let gap = entry.offset.checked_sub(end);
     let near = gap.is_some_and(|gap| gap <= FETCH_GAP_MAX) && span <= FETCH_MAX;
     other.number == segment.number && entry.body.is_none() && near
-}
-
-/// The bodies of `run`, which lie close to each other in `source`.
-fn bodies(source: &Source, run: Vec<Entry>) -> Vec<(Entry, Result<Bytes, Failure>)> {
-    let (Some(first), Some(last)) = (run.first(), run.last()) else { return Vec::new() };
-    let start = first.offset;
-    let span = last.offset.saturating_add(u64::from(last.length)).saturating_sub(start);
-    let block = match source {
-        Source::Segment(segment) if first.body.is_none() => read(segment, start, span),
-        _ => Ok(Bytes::new()),
-    };
-    if run.len() > 1 && block.as_ref().map_or(true, Bytes::is_empty) {
-        // Some of it cannot be had: each has to be tried by itself.
-        return run.into_iter().flat_map(|entry| bodies(source, vec![entry])).collect();
-    }
-    let Ok(block) = block else {
-        return run.into_iter().map(|entry| (entry, Err(Failure::Unreadable))).collect();
-    };
-    let cut = |mut entry: Entry| {
-        if let Some(body) = entry.body.take() {
-            return (entry, Ok(body));
-        }
-        let from = usize::try_from(entry.offset.saturating_sub(start)).unwrap_or(usize::MAX);
-        let range = from..from.saturating_add(entry.length as usize);
-        let body = (range.end <= block.len()).then(|| block.slice(range));
-        let body = body.filter(|body| crc32c(body) == entry.checksum).ok_or(Failure::Damaged);
-        (entry, body)
-    };
-    run.into_iter().map(cut).collect()
-}
-
-fn read(segment: &Segment, offset: u64, length: u64) -> std::io::Result<Bytes> {
-    let mut block = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    match segment.file.read_exact_at(&mut block, offset) {
-        Ok(()) => Ok(block.into()),
-        // The file has become shorter: nothing will bring the bytes back.
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(Bytes::new()),
-        Err(error) => Err(error),
-    }
 }

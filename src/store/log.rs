@@ -4,18 +4,18 @@
 //! The state of the disk is in one place: there is an [`Active`] segment, or there is none and
 //! `retry_at` says when one is tried for.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::commit::{self, Commit, Described, Mark, PerSignal, Position, Progress};
 use super::durable::Shared;
+use super::files::Segment;
 use super::frame::{self, Kind};
 use super::health::{DegradedReason, ExpiryReason, Happening, Status};
 use super::outbox::{Entry, Index, Listed, Pending, Source};
-use super::segment::{Range, SEGMENT_HEADER_LENGTH, Segment, SegmentHeader, Summary};
-use super::storage::Storage;
+use super::segment::{Range, SEGMENT_HEADER_LENGTH, SegmentHeader, Summary};
+use super::storage::{File, Storage};
 use super::{Config, segment};
 use crate::signal::Signal;
 use crate::time::{Now, RunningTime};
@@ -34,6 +34,9 @@ const CHECKPOINT_RATIO: u64 = 4;
 /// And after so many segments: many restarts make many small ones.
 const CHECKPOINT_SEGMENTS: u64 = 128;
 
+/// Segments at most: a disk that fails now and then makes many that hold little.
+const SEGMENTS_MAX: usize = 4096;
+
 /// The shortest and the longest time between two tries of a disk that fails.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 
@@ -51,12 +54,12 @@ struct Limits {
 }
 
 impl Limits {
-    /// The budget goes in portions of a 64th by size, and a 16th by age.
+    /// The budget goes in portions of a 64th by size, and a 16th by age; but a large one in no more than 512.
     fn of(config: &Config) -> Self {
         Self {
             size: config.max_size,
             age: config.max_age,
-            segment_size: (config.max_size / 64).clamp(1024, 64 * 1024 * 1024),
+            segment_size: (config.max_size / 64).clamp(1024, 64 * 1024 * 1024).max(config.max_size / 512),
             segment_age: config.max_age / 16,
             checkpoint: (config.max_size / 4).min(CHECKPOINT_BYTES),
         }
@@ -64,7 +67,7 @@ impl Limits {
 }
 
 /// Where an earlier process left the log.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Left {
     /// The number of the next segment.
     pub(super) number: u64,
@@ -82,6 +85,8 @@ pub(super) struct Left {
     pub(super) size: u64,
     /// Whether the records are incomplete, so that a checkpoint is due at once.
     pub(super) incomplete: bool,
+    /// Paths of segments with nothing in them.
+    pub(super) empty: Vec<String>,
     pub(super) now: Now,
 }
 
@@ -108,8 +113,10 @@ pub(super) struct Log {
     now: Now,
     /// The cursors that were written last, and when.
     written: (PerSignal<Position>, RunningTime),
-    /// Segments that are to be removed. They go in their order, so that what is left never looks as if one were missing.
-    doomed: BTreeSet<u64>,
+    /// Paths of segments with nothing in them, which are to be removed.
+    empty: Vec<String>,
+    /// Whether the oldest segment is to go and cannot, until the clock turns.
+    stuck: bool,
     buffer: Vec<u8>,
 }
 
@@ -117,6 +124,7 @@ pub(super) struct Log {
 #[derive(Debug)]
 struct Active {
     segment: Arc<Segment>,
+    file: Arc<dyn File>,
     /// Bytes that are written.
     length: u64,
     /// Bytes that are durable.
@@ -183,10 +191,10 @@ impl Active {
     /// Writes `bytes`, durably if so asked, and returns where they begin.
     fn write(&mut self, bytes: &[u8], sync: bool) -> io::Result<u64> {
         let start = self.length;
-        self.segment.file.write_at(bytes, start)?;
+        self.file.write_at(bytes, start)?;
         self.length = start.saturating_add(bytes.len() as u64);
         if sync {
-            self.segment.file.sync()?;
+            self.file.sync()?;
             self.synced = self.length;
         }
         Ok(start)
@@ -223,7 +231,8 @@ impl Log {
             checkpoint,
             now: left.now,
             written,
-            doomed: BTreeSet::new(),
+            empty: left.empty,
+            stuck: false,
             buffer: Vec::new(),
         };
         if let Err(error) = log.open_segment(log.sequence) {
@@ -419,13 +428,16 @@ impl Log {
         }
         let Checkpoint { complete: checkpoint, owed: incomplete, .. } = self.checkpoint;
         let header = SegmentHeader { number, first, previous: self.durable, checkpoint, incomplete };
-        let segment = Arc::new(Segment::create(self.storage.as_ref(), &header)?);
+        let file = segment::create(self.storage.as_ref(), &header)?;
+        let segment = Arc::new(Segment::new(number, &segment::path(number)));
         let length = SEGMENT_HEADER_LENGTH as u64;
         let started = self.now.running;
         let summary = Summary { newest: started, ..Summary::default() };
-        let active = Active { segment, length, synced: length, started, summary };
+        let active = Active { segment, file, length, synced: length, started, summary };
         active.list(&mut self.shared.index());
         self.active = Some(active);
+        // Only now: what their headers say is in the new one too.
+        self.remove_empty();
         Ok(())
     }
 
@@ -435,10 +447,10 @@ impl Log {
         active.length = active.synced;
         if active.is_empty() {
             self.shared.index().segments.retain(|listed| listed.segment.number != active.segment.number);
-            self.remove(active.segment.number);
+            self.empty.push(active.segment.path().to_owned());
         } else {
             // What is behind may or may not be there; recovery would find out, but should not have to.
-            let _ = active.segment.file.truncate(active.length);
+            let _ = active.file.truncate(active.length);
             let mut index = self.shared.index();
             active.list(&mut index);
             for (_, outbox) in index.outboxes.iter_mut() {

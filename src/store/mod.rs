@@ -126,8 +126,10 @@
 //! when it is before the last complete checkpoint's Begin, all before it have gone, and every signal has acknowledged
 //! it.
 //!
-//! **Budget**: over `max_size`, or when its last frame is older than `max_age` of running time, the oldest segment goes
-//! as a whole, delivered or not, once a checkpoint allows. Segments are a 64th of `max_size`, or a 16th of `max_age`.
+//! **Budget**: over `max_size` or 4096 segments, or when its last frame is older than `max_age` of running time, the
+//! oldest segment goes as a whole, delivered or not, once a checkpoint allows. Segments are a 64th of `max_size` up to
+//! 64 MiB, at least a 512th; or a 16th of `max_age`. Whatever their number, 8 files are open to be read, one to be
+//! written to, and those of segments that are gone while the exporter has something of them in hand.
 //!
 //! # Failure
 //!
@@ -141,8 +143,8 @@
 //!   it is still to come is written as ordinary frames, for an End must never follow a portion that is missing.
 //! * What cannot be read when it is to be sent is tried again at the next [`Store::tick`], five times, then it expires.
 //!   What does not match its checksum expires at once.
-//! * A segment that cannot be removed is tried again at the next tick, and those after it wait for it: gaps in the log
-//!   are damage, and must not come about otherwise.
+//! * A segment that cannot be removed is tried again at the next tick and counts until then. Those after it wait for it,
+//!   and nothing in them expires: gaps in the log are damage, and what cannot go yet frees no space.
 //!
 //! # Recovery
 //!
@@ -164,7 +166,8 @@
 //!    segment says that records were lost, because the disk failed and the process ended before the next End: the
 //!    requests of those events may be there, and the records of before them beside. That is told as
 //!    [`Damage::records_are_old`].
-//! 7. A new segment is begun, and nothing is ever appended to an old one.
+//! 7. A new segment is begun, and nothing is ever appended to an old one. Segments without a frame are removed then: a
+//!    process that is started again and again would leave one each time.
 //!
 //! # What is lost when
 //!
@@ -187,6 +190,7 @@ use tokio::sync::Notify;
 
 pub use self::commit::{Commit, Mark, PerSignal, Position, Record, Records};
 use self::durable::{Durable, Shared};
+use self::files::Files;
 pub use self::health::{DegradedReason, ExpiryReason, Happening, Observer, Status, Unobserved};
 use self::log::Log;
 use self::memory::Memory;
@@ -200,6 +204,7 @@ use crate::time::{Now, RunningTime, Timestamp};
 
 mod commit;
 mod durable;
+mod files;
 mod frame;
 mod health;
 mod log;
@@ -372,7 +377,7 @@ impl Store {
             _ => OpenError::Unusable(error),
         })?;
         let Restored { index, left, recovered } = recovery::recover(storage.as_ref())?;
-        let shared = Arc::new(Shared::new(index, observer));
+        let shared = Arc::new(Shared::new(index, Files::new(Arc::clone(&storage)), observer));
         let (sender, receiver) = channel();
         let quarantine = Quarantine::new(Arc::clone(&storage));
         let log = Log::new(storage, Arc::clone(&shared), config, left);

@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use super::Limit;
 use super::commit::{PerSignal, Position};
-use super::segment::{Range, Segment};
+use super::files::Segment;
+use super::segment::Range;
 use crate::time::RunningTime;
 
 /// Bodies of this many bytes of each signal stay in memory behind their writing, so that an exporter that keeps up need
@@ -385,6 +386,11 @@ impl Outbox {
     /// Where the oldest waiting request in memory is.
     pub(super) fn oldest_in_memory(&self) -> Option<Position> {
         self.waiting.iter().find(|stretch| stretch.source.is_memory()).map(|stretch| stretch.range.first)
+    }
+
+    /// Whether something of `number` is in the exporter's hands.
+    pub(super) fn has_in_hand(&self, number: u64) -> bool {
+        self.in_hand.iter().any(|(source, _)| source.is_segment(number))
     }
 
     /// Every request that is in memory only, in their order.

@@ -5,6 +5,7 @@
 //! at their end, of the others each frame without its bodies. The rules for what is damaged are in the module head of
 //! `store`.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -12,10 +13,11 @@ use crc32c::crc32c;
 
 use self::fold::Fold;
 use super::commit::{Head, PerSignal, Position};
+use super::files::Segment;
 use super::frame::{Header, Kind};
 use super::log::Left;
-use super::outbox::{Index, Listed, Outbox, Pending};
-use super::segment::{self, Beginning, FOLDER, Found, Range, Scanner, Segment, SegmentHeader, Summary};
+use super::outbox::{Entry, Index, Listed, Outbox, Pending};
+use super::segment::{self, Beginning, FOLDER, Found, Range, SEGMENT_HEADER_LENGTH, Scanner, SegmentHeader, Summary};
 use super::storage::{File, Storage};
 use super::{Damage, OpenError, Recovered};
 use crate::signal::Signal;
@@ -37,7 +39,7 @@ pub(super) struct Restored {
 #[derive(Debug)]
 struct Candidate {
     number: u64,
-    file: Arc<dyn File>,
+    path: String,
     length: u64,
     /// `None` if it is damaged.
     header: Option<SegmentHeader>,
@@ -74,18 +76,19 @@ pub(super) fn recover(storage: &dyn Storage) -> Result<Restored, OpenError> {
         } else {
             let renamed = storage.rename(&path, &segment::path(number));
             let path = if renamed.is_ok() { segment::path(number) } else { path };
-            survey.candidates.push(candidate(storage, number, &path)?);
+            survey.candidates.push(candidate(storage, number, path)?);
         }
     }
     survey.candidates.sort_by_key(|candidate| candidate.number);
     survey.candidates.retain(|candidate| {
-        let readable = candidate.header.is_some() || holds_a_frame(candidate);
+        let readable = candidate.header.is_some() || holds_a_frame(storage, candidate);
         if !readable {
             survey.strange.push(segment::name(candidate.number));
         }
         readable
     });
-    let (mut fold, listed) = read_all(&survey.candidates, &mut survey.strange);
+    let (mut fold, mut listed) = read_all(storage, &survey.candidates, &mut survey.strange);
+    let empty = take_empty(&mut fold, &mut listed);
     for name in survey.strange {
         match move_aside(storage, &name) {
             Ok(()) => damage.moved.push(name),
@@ -101,7 +104,7 @@ pub(super) fn recover(storage: &dyn Storage) -> Result<Restored, OpenError> {
     let left = Left {
         number: highest.saturating_add(1),
         sequence: fold.highest.saturating_add(1),
-        durable: fold.sequence,
+        durable: fold.durable,
         last: fold.assigned,
         checkpoint: fold.complete,
         since: listed
@@ -111,9 +114,10 @@ pub(super) fn recover(storage: &dyn Storage) -> Result<Restored, OpenError> {
             .sum(),
         size: fold.size,
         incomplete: fold.incomplete,
+        empty,
         now: fold.now,
     };
-    let index = index(&fold, listed);
+    let index = index(storage, &fold, listed);
     let restored = PerSignal { logs: index.outboxes.logs.pending(), traces: index.outboxes.traces.pending() };
     let records = fold.take_records();
     let recovered = Recovered { records, running: fold.now.running, wall: fold.now.wall, restored, damage };
@@ -129,7 +133,8 @@ fn survey(storage: &dyn Storage) -> Result<Survey, OpenError> {
             continue;
         };
         survey.highest = survey.highest.max(number);
-        let file = match storage.open(&format!("{FOLDER}/{name}")) {
+        let path = format!("{FOLDER}/{name}");
+        let file = match storage.open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
                 survey.strange.push(name);
@@ -145,10 +150,10 @@ fn survey(storage: &dyn Storage) -> Result<Survey, OpenError> {
                 survey.misnamed.push((name, header.number));
             }
             Ok((Beginning::Segment(header), length)) => {
-                survey.candidates.push(Candidate { number, file, length, header: Some(header) });
+                survey.candidates.push(Candidate { number, path, length, header: Some(header) });
             }
             Ok((Beginning::Unknown, length)) => {
-                survey.candidates.push(Candidate { number, file, length, header: None })
+                survey.candidates.push(Candidate { number, path, length, header: None });
             }
             Err(_) => survey.strange.push(name),
         }
@@ -156,22 +161,24 @@ fn survey(storage: &dyn Storage) -> Result<Survey, OpenError> {
     Ok(survey)
 }
 
-fn candidate(storage: &dyn Storage, number: u64, path: &str) -> Result<Candidate, OpenError> {
-    let open = || {
-        let file = storage.open(path)?;
+fn candidate(storage: &dyn Storage, number: u64, path: String) -> Result<Candidate, OpenError> {
+    let read = || {
+        let file = storage.open(&path)?;
         let length = file.length()?;
-        let header = match SegmentHeader::read(file.as_ref(), length)? {
-            Beginning::Segment(header) => Some(header),
-            _ => None,
-        };
-        Ok(Candidate { number, file, length, header })
+        Ok((SegmentHeader::read(file.as_ref(), length)?, length))
     };
-    open().map_err(OpenError::Unusable)
+    let (beginning, length) = read().map_err(OpenError::Unusable)?;
+    let header = match beginning {
+        Beginning::Segment(header) => Some(header),
+        _ => None,
+    };
+    Ok(Candidate { number, path, length, header })
 }
 
 /// Whether there is something to be had behind a header that is damaged.
-fn holds_a_frame(candidate: &Candidate) -> bool {
-    let mut scanner = Scanner::new(candidate.file.as_ref(), candidate.length);
+fn holds_a_frame(storage: &dyn Storage, candidate: &Candidate) -> bool {
+    let Ok(file) = storage.open(&candidate.path) else { return false };
+    let mut scanner = Scanner::new(file.as_ref(), candidate.length);
     loop {
         match scanner.next() {
             Ok(Some(Found::Frame { .. })) => return true,
@@ -198,7 +205,7 @@ fn move_aside(storage: &dyn Storage, name: &str) -> io::Result<()> {
 type Read = (Listed, PerSignal<Range>);
 
 /// Reads all segments, the oldest first. One that cannot be read is strange.
-fn read_all(candidates: &[Candidate], strange: &mut Vec<String>) -> (Fold, Vec<Read>) {
+fn read_all(storage: &dyn Storage, candidates: &[Candidate], strange: &mut Vec<String>) -> (Fold, Vec<Read>) {
     let wanted = candidates.iter().rev().find_map(|candidate| candidate.header).map_or(0, |header| header.checkpoint);
     let there = candidates.iter().any(|candidate| candidate.number == wanted);
     let start = if there { wanted } else { candidates.first().map_or(0, |candidate| candidate.number) };
@@ -206,8 +213,13 @@ fn read_all(candidates: &[Candidate], strange: &mut Vec<String>) -> (Fold, Vec<R
     let mut read = Vec::new();
     for candidate in candidates {
         let is_last = candidates.last().is_some_and(|last| last.number == candidate.number);
-        match read_segment(&mut fold, candidate, start, is_last) {
-            Ok(ranges) => read.push((listed(candidate, &fold, &ranges), ranges)),
+        // One is open at a time.
+        let ranges = storage.open(&candidate.path).and_then(|file| {
+            let ranges = read_segment(&mut fold, candidate, file.as_ref(), start, is_last)?;
+            Ok((ranges, file.length().unwrap_or(candidate.length)))
+        });
+        match ranges {
+            Ok((ranges, length)) => read.push((listed(candidate, length, &fold, &ranges), ranges)),
             Err(_) => {
                 let _ = fold.end_segment();
                 fold.interrupt();
@@ -218,26 +230,42 @@ fn read_all(candidates: &[Candidate], strange: &mut Vec<String>) -> (Fold, Vec<R
     (fold, read)
 }
 
-fn listed(candidate: &Candidate, fold: &Fold, ranges: &PerSignal<Range>) -> Listed {
+fn listed(candidate: &Candidate, length: u64, fold: &Fold, ranges: &PerSignal<Range>) -> Listed {
     let last = |range: &Range| if range.totals.requests > 0 { range.last } else { Position::START };
     Listed {
-        segment: Arc::new(Segment { number: candidate.number, file: Arc::clone(&candidate.file) }),
-        length: candidate.file.length().unwrap_or(candidate.length),
+        segment: Arc::new(Segment::new(candidate.number, &candidate.path)),
+        length,
         newest: fold.newest,
         last: PerSignal { logs: last(&ranges.logs), traces: last(&ranges.traces) },
     }
 }
 
-fn read_segment(fold: &mut Fold, candidate: &Candidate, start: u64, is_last: bool) -> io::Result<PerSignal<Range>> {
-    let file = candidate.file.as_ref();
+/// Takes out the segments with nothing in them, of which many would gather otherwise, and gives their paths.
+fn take_empty(fold: &mut Fold, read: &mut Vec<Read>) -> Vec<String> {
+    let is_empty = |(listed, _): &mut Read| listed.length <= SEGMENT_HEADER_LENGTH as u64;
+    let empty = read.extract_if(.., is_empty).map(|(listed, _)| listed.segment).collect::<Vec<_>>();
+    if empty.iter().any(|segment| segment.number == fold.complete) {
+        let mut left = read.iter().map(|(listed, _)| listed.segment.number);
+        fold.complete = left.find(|number| *number > fold.complete).unwrap_or_default();
+    }
+    empty.into_iter().map(|segment| segment.path().to_owned()).collect()
+}
+
+fn read_segment(
+    fold: &mut Fold,
+    candidate: &Candidate,
+    file: &dyn File,
+    start: u64,
+    is_last: bool,
+) -> io::Result<PerSignal<Range>> {
     if candidate.number < start
         && let Some(summary) = Summary::read(file, candidate.length)?
     {
         let found = fold.found;
         fold.summary(&summary);
         return Ok(PerSignal {
-            logs: clip(file, Signal::Logs, summary.requests.logs, found.logs)?,
-            traces: clip(file, Signal::Traces, summary.requests.traces, found.traces)?,
+            logs: clip(&|unread| segment::load(file, unread), Signal::Logs, summary.requests.logs, found.logs)?,
+            traces: clip(&|unread| segment::load(file, unread), Signal::Traces, summary.requests.traces, found.traces)?,
         });
     }
     if candidate.number == start {
@@ -248,7 +276,7 @@ fn read_segment(fold: &mut Fold, candidate: &Candidate, start: u64, is_last: boo
         fold.begin_segment(&header, candidate.number > start);
     }
     let mut held = Vec::new();
-    let cut = scan(fold, candidate, &mut held)?;
+    let cut = scan(fold, candidate, file, &mut held)?;
     let bad = release_tail(fold, file, held)?;
     if let Some(offset) = cut.into_iter().chain(bad).min() {
         fold.torn_bytes += candidate.length.saturating_sub(offset);
@@ -274,8 +302,8 @@ struct Held {
 }
 
 /// Reads the frames of a segment. Returns where it is torn, and leaves in `held` those that may be.
-fn scan(fold: &mut Fold, candidate: &Candidate, held: &mut Vec<Held>) -> io::Result<Option<u64>> {
-    let mut scanner = Scanner::new(candidate.file.as_ref(), candidate.length);
+fn scan(fold: &mut Fold, candidate: &Candidate, file: &dyn File, held: &mut Vec<Held>) -> io::Result<Option<u64>> {
+    let mut scanner = Scanner::new(file, candidate.length);
     let mut gap = None;
     // Frames that are held have been seen, if not folded.
     let mut seen = fold.sequence;
@@ -342,8 +370,11 @@ fn bodies_are_whole(file: &dyn File, frame: &Held) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Reads the requests of a segment.
+type Load<'a> = &'a dyn Fn(&PerSignal<Range>) -> io::Result<PerSignal<VecDeque<Entry>>>;
+
 /// What of `range` comes after `position`.
-fn clip(file: &dyn File, signal: Signal, mut range: Range, position: Position) -> io::Result<Range> {
+fn clip(load: Load<'_>, signal: Signal, mut range: Range, position: Position) -> io::Result<Range> {
     if range.totals.requests == 0 || range.last <= position {
         return Ok(Range::default());
     }
@@ -354,7 +385,7 @@ fn clip(file: &dyn File, signal: Signal, mut range: Range, position: Position) -
             *wanted = range;
         }
         range.totals = Pending::default();
-        for entry in segment::load(file, &wanted)?.of(signal).into_iter().flatten() {
+        for entry in load(&wanted)?.of(signal).into_iter().flatten() {
             range.totals.add(entry);
         }
     }
@@ -362,7 +393,7 @@ fn clip(file: &dyn File, signal: Signal, mut range: Range, position: Position) -
 }
 
 /// What is still to be delivered of what was read.
-fn index(fold: &Fold, read: Vec<Read>) -> Index {
+fn index(storage: &dyn Storage, fold: &Fold, read: Vec<Read>) -> Index {
     let mut index = Index::default();
     for (signal, outbox) in index.outboxes.iter_mut() {
         *outbox = Outbox::new(fold.acknowledged.of(signal).copied().unwrap_or_default());
@@ -371,7 +402,8 @@ fn index(fold: &Fold, read: Vec<Read>) -> Index {
         for (signal, range) in ranges.iter() {
             let Some(outbox) = index.outboxes.of_mut(signal) else { continue };
             // What cannot be counted now is as much as it was, until it is read to be sent.
-            let left = clip(listed.segment.file.as_ref(), signal, *range, outbox.acknowledged()).unwrap_or(*range);
+            let load = |unread: &_| segment::load(storage.open(listed.segment.path())?.as_ref(), unread);
+            let left = clip(&load, signal, *range, outbox.acknowledged()).unwrap_or(*range);
             outbox.restore(&listed.segment, left);
         }
         index.segments.push_back(listed);

@@ -205,29 +205,16 @@ impl Summary {
     }
 }
 
-/// A segment that is there to be read.
-#[derive(Debug)]
-pub(super) struct Segment {
-    pub(super) number: u64,
-    pub(super) file: Arc<dyn File>,
-}
-
-impl Segment {
-    /// Makes a segment, durably: neither its name nor its header is in doubt once frames are written to it.
-    pub(super) fn create(storage: &dyn Storage, header: &SegmentHeader) -> io::Result<Self> {
-        let path = path(header.number);
-        let file = storage.create(&path)?;
-        let made =
-            file.write_at(&header.encode(), 0).and_then(|()| file.sync()).and_then(|()| storage.sync_folder(FOLDER));
-        match made {
-            Ok(()) => Ok(Self { number: header.number, file }),
-            Err(error) => {
-                // Nothing is in it. If it stays, the next start sees that it was never finished.
-                let _ = storage.remove(&path);
-                Err(error)
-            }
-        }
+/// Makes a segment, durably: neither its name nor its header is in doubt once frames are written to it.
+pub(super) fn create(storage: &dyn Storage, header: &SegmentHeader) -> io::Result<Arc<dyn File>> {
+    let path = path(header.number);
+    let file = storage.create(&path)?;
+    let made = file.write_at(&header.encode(), 0).and_then(|()| file.sync()).and_then(|()| storage.sync_folder(FOLDER));
+    if made.is_err() {
+        // Nothing is in it. If it stays, the next start sees that it was never finished.
+        let _ = storage.remove(&path);
     }
+    made.map(|()| file)
 }
 
 /// Something found in a segment.

@@ -64,6 +64,8 @@ fn over_the_size_the_oldest_segment_goes_whole_and_is_counted() {
     assert_eq!(rig.store.pending(Signal::Traces), Pending::default());
     assert!(pending.bytes > MAX_SIZE / 2, "{pending:?}");
 
+    let first = super::Limit { bytes: 1, items: 1 };
+    assert_eq!(rig.store.next(Signal::Logs, Position::START, first), Some(in_hand.clone()), "it can be sent again");
     rig.store.acknowledge(Signal::Logs, in_hand.last);
     let (bodies, _) = rig.bodies(Signal::Logs, in_hand.last);
     assert_eq!(bodies.len() as u64, pending.requests - 1, "what was in hand stayed, and what waits is in one piece");
@@ -107,6 +109,62 @@ fn many_restarts_leave_no_heap_of_segments() {
         disk = disk.killed();
         assert!(disk.files().len() < 140, "{} files", disk.files().len());
     }
+}
+
+/// Nothing wrote to the store in most of these lives, and in none was anything delivered.
+#[test]
+fn segments_with_nothing_in_them_do_not_gather() {
+    let mut disk = Disk::default();
+    Rig::open(&disk, MAX_SIZE).append(vec![log("pending")]);
+    for life in 0..50 {
+        disk = disk.killed();
+        let rig = Rig::open(&disk, MAX_SIZE);
+        assert_eq!(rig.recovered.damage, Default::default());
+        assert_eq!(rig.texts(Signal::Logs), ["pending"]);
+        assert!(disk.files().len() <= 2, "{} files in life {life}", disk.files().len());
+    }
+    let mut rig = Rig::open(&disk.killed(), MAX_SIZE);
+    rig.append(vec![log("more")]);
+    assert_eq!(rig.texts(Signal::Logs), ["pending", "more"]);
+}
+
+#[test]
+fn few_files_are_open_however_many_segments_there_are() {
+    const OPEN_MAX: usize = 12;
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    (0..120).for_each(|number| append(&mut rig, number));
+    assert!(disk.files().len() > 30, "{} segments", disk.files().len());
+    assert_eq!(rig.bodies(Signal::Logs, Position::START).0.len(), 120);
+    assert!(disk.most_open() <= OPEN_MAX, "{} files were open", disk.most_open());
+    let left = disk.killed();
+    let again = Rig::open(&left, MAX_SIZE);
+    assert_eq!(again.bodies(Signal::Logs, Position::START).0.len(), 120);
+    assert!(left.most_open() <= OPEN_MAX, "{} files were open after the start", left.most_open());
+}
+
+#[test]
+fn segments_that_cannot_be_removed_count_and_nothing_expires_for_them() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    (0..190).for_each(|number| append(&mut rig, number));
+    let expired = |rig: &Rig| {
+        let heard = rig.heard.take().into_iter().map(|happening| match happening {
+            Happening::Expired { what, reason: ExpiryReason::Size, .. } => what.requests,
+            other => panic!("{other:?}"),
+        });
+        heard.sum::<u64>()
+    };
+    let before = expired(&rig);
+    disk.make_unremovable();
+    (190..400).for_each(|number| append(&mut rig, number));
+    let meanwhile = expired(&rig);
+    assert!(meanwhile <= 3, "{meanwhile}, from one segment: to let more go would free nothing");
+    disk.heal();
+    rig.tick(1);
+    assert!(disk.size() as u64 <= MAX_SIZE + 4 * 1024, "{} bytes", disk.size());
+    assert_eq!(before + meanwhile + expired(&rig) + rig.store.pending(Signal::Logs).requests, 400);
+    assert_eq!(Rig::open(&disk.killed(), MAX_SIZE).recovered.damage, Default::default());
 }
 
 #[test]

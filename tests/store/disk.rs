@@ -29,6 +29,10 @@ struct State {
     capacity: Option<usize>,
     read_only: bool,
     unreadable: bool,
+    unremovable: bool,
+    /// Files that are open now, and at most at any time.
+    open: usize,
+    most_open: usize,
     /// After a crash nothing works.
     dead: bool,
 }
@@ -78,6 +82,7 @@ impl Disk {
         state.capacity = None;
         state.read_only = false;
         state.unreadable = false;
+        state.unremovable = false;
     }
 
     pub(crate) fn fill(&self) {
@@ -92,6 +97,16 @@ impl Disk {
 
     pub(crate) fn make_unreadable(&self) {
         self.state().unreadable = true;
+    }
+
+    /// Somebody else has every file open, on a system that removes none of these.
+    pub(crate) fn make_unremovable(&self) {
+        self.state().unremovable = true;
+    }
+
+    /// The most files that were open at one time.
+    pub(crate) fn most_open(&self) -> usize {
+        self.state().most_open
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -174,6 +189,12 @@ impl State {
         self.names.values().map(|file| self.files[*file].live.len()).sum()
     }
 
+    fn open(&mut self, disk: &Disk, file: usize, path: &str) -> Arc<dyn File> {
+        self.open += 1;
+        self.most_open = self.most_open.max(self.open);
+        Arc::new(Open { disk: disk.clone(), file, folder: folder(path).to_owned() })
+    }
+
     /// Counts an operation, and says how it goes: `Ok(whole)`, or how it fails after it is half done.
     fn operate(&mut self, what: String) -> io::Result<How> {
         if self.dead {
@@ -241,14 +262,13 @@ impl Storage for Disk {
         let file = state.files.len();
         state.files.push(Content::default());
         state.names.insert(path.to_owned(), file);
-        let disk = self.clone();
-        Ok(Arc::new(Open { disk, file, folder: folder(path).to_owned() }))
+        Ok(state.open(self, file, path))
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
-        let state = self.state();
+        let mut state = self.state();
         let file = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(Open { disk: self.clone(), file, folder: folder(path).to_owned() }))
+        Ok(state.open(self, file, path))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -263,6 +283,9 @@ impl Storage for Disk {
         let mut state = self.state();
         if !state.names.contains_key(path) {
             return Err(io::ErrorKind::NotFound.into());
+        }
+        if state.unremovable {
+            return Err(io::ErrorKind::PermissionDenied.into());
         }
         state.operate(format!("remove from {}", folder(path)))?.result()?;
         state.names.remove(path);
@@ -304,6 +327,12 @@ struct Open {
     disk: Disk,
     file: usize,
     folder: String,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.disk.state().open -= 1;
+    }
 }
 
 impl File for Open {

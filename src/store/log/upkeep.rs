@@ -2,15 +2,16 @@
 //! failed.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Begun, CHECKPOINT_RATIO, CHECKPOINT_SEGMENTS, CURSOR_AGE_MAX, Checkpoint, Log, RETRY};
+use super::{Begun, CHECKPOINT_RATIO, CHECKPOINT_SEGMENTS, CURSOR_AGE_MAX, Checkpoint, Log, RETRY, SEGMENTS_MAX};
 use crate::signal::Signal;
 use crate::store::commit::{self, Described, Mark, PerSignal, Position, Progress, Records};
+use crate::store::files::Segment;
 use crate::store::frame::{self, Kind};
 use crate::store::health::{ExpiryReason, Happening, Status};
 use crate::store::outbox::{Entry, Index, Pending};
-use crate::store::segment;
 use crate::time::{Now, RunningTime};
 
 /// Bytes of bodies in one frame when what was kept in memory is written.
@@ -35,7 +36,7 @@ impl Log {
         if resumed {
             self.shared.appended.notify_waiters();
         }
-        self.remove_doomed();
+        self.stuck = false;
         self.keep_house();
     }
 
@@ -205,22 +206,25 @@ impl Log {
 
     /// Lets go what need not be kept, and what must not.
     pub(super) fn keep_house(&mut self) {
-        while let Some((number, expired)) = self.remove_oldest() {
-            self.remove(number);
+        while !self.stuck
+            && let Some((segment, expired)) = self.expire_oldest()
+        {
             if let Some((reason, what)) = expired {
                 self.shared.expired(Signal::Logs, what.logs, reason);
                 self.shared.expired(Signal::Traces, what.traces, reason);
             }
+            self.remove_oldest(&segment);
         }
         self.look_for_checkpoint();
     }
 
-    /// Takes the oldest segment out of the index if it is to go: because all of it is delivered, or it is over the
-    /// budget.
-    fn remove_oldest(&self) -> Option<(u64, Option<Expired>)> {
+    /// The oldest segment if it is to go: because all of it is delivered, or it is over the budget. What waits in it has
+    /// expired then.
+    fn expire_oldest(&self) -> Option<(Arc<Segment>, Option<Expired>)> {
         let mut index = self.shared.index();
         let oldest = index.segments.front()?;
-        let number = oldest.segment.number;
+        let segment = Arc::clone(&oldest.segment);
+        let number = segment.number;
         if number >= self.checkpoint.complete || self.is_active(number) {
             return None;
         }
@@ -231,8 +235,10 @@ impl Log {
             let logs = index.outboxes.logs.expire(number);
             Some((reason, PerSignal { logs, traces: index.outboxes.traces.expire(number) }))
         };
-        index.segments.pop_front();
-        Some((number, expired))
+        if let Some(oldest) = index.segments.front_mut() {
+            oldest.last = PerSignal::default();
+        }
+        Some((segment, expired))
     }
 
     fn is_active(&self, number: u64) -> bool {
@@ -242,7 +248,7 @@ impl Log {
     /// Why the oldest segment, which is not delivered, has to go.
     fn over_budget(&self, index: &Index) -> Option<ExpiryReason> {
         let oldest = index.segments.front()?;
-        if index.size() > self.limits.size {
+        if index.size() > self.limits.size || index.segments.len() > SEGMENTS_MAX {
             Some(ExpiryReason::Size)
         } else if self.now.running.since(oldest.newest) > self.limits.age {
             Some(ExpiryReason::Age)
@@ -251,19 +257,25 @@ impl Log {
         }
     }
 
-    /// Removes a segment, at once or as soon as that can be done.
-    pub(super) fn remove(&mut self, number: u64) {
-        self.doomed.insert(number);
-        self.remove_doomed();
+    /// Removes the oldest segment. If that cannot be done now, it stays the oldest, and counts: those behind it have to
+    /// wait, for gaps in the log are damage, and nothing of theirs need expire while that frees no space.
+    fn remove_oldest(&mut self, segment: &Segment) {
+        let in_hand = self.shared.index().outboxes.iter().any(|(_, outbox)| outbox.has_in_hand(segment.number));
+        if in_hand {
+            self.shared.files.keep(segment);
+        }
+        if is_gone(self.storage.remove(segment.path())) {
+            self.shared.index().segments.pop_front();
+            self.shared.files.close(segment.number);
+        } else {
+            self.stuck = true;
+        }
     }
 
-    fn remove_doomed(&mut self) {
-        while let Some(&number) = self.doomed.first() {
-            match self.storage.remove(&segment::path(number)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => break,
-                _ => self.doomed.pop_first(),
-            };
-        }
+    /// Removes segments with nothing in them.
+    pub(super) fn remove_empty(&mut self) {
+        let storage = &self.storage;
+        self.empty.retain(|path| !is_gone(storage.remove(path)));
     }
 
     /// Says whether the core should write a checkpoint.
@@ -291,6 +303,10 @@ impl Log {
             None => false,
         }
     }
+}
+
+fn is_gone(removed: io::Result<()>) -> bool {
+    removed.map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |()| true)
 }
 
 /// How many of `entries` go into one frame: their positions have to be consecutive.

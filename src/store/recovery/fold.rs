@@ -14,8 +14,10 @@ type Records = HashMap<Box<[u8]>, Box<[u8]>>;
 /// What the frames so far leave.
 #[derive(Debug, Default)]
 pub(super) struct Fold {
-    /// The number of the last frame.
+    /// The number of the last frame, or of one before the segment that was never stored.
     pub(super) sequence: u64,
+    /// The number of the last frame that was found.
+    pub(super) durable: u64,
     /// Whether that is known, and not only nothing read yet.
     known: bool,
     /// The highest number of any frame that was seen, of use or not.
@@ -117,6 +119,7 @@ impl Fold {
             self.interrupt();
         }
         self.sequence = sequence;
+        self.durable = sequence;
         self.known = true;
         if frame.header.kind == Kind::Seal {
             for (signal, position) in Summary::decode(&frame.head).unwrap_or_default().acknowledged.iter() {
