@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sense_otel::event::Datagram;
 use sense_otel::processor::ids::Key;
-use sense_otel::processor::record::{Ledger, RecordPosition};
+use sense_otel::processor::record::{Ledger, RecordPosition, Room};
 use sense_otel::processor::{Config, Input, Output, Processor, Report};
 use sense_otel::signal::{LogRecord, Resource, Span};
 use sense_otel::time::{Now, RunningTime, Timestamp};
@@ -135,7 +135,7 @@ fn restore(criterion: &mut Criterion) {
             let mut counted = Counted::default();
             let mut place = Some(RecordPosition::START);
             while let Some(from) = place {
-                place = processor.records(from, 1000, &mut counted);
+                place = processor.records(from, Room { records: 1000, bytes: 1024 * 1024 }, &mut counted);
             }
             counted.records
         });

@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use sense_otel::processor::filter::{ExcludeRule, Handling, Privacy};
 use sense_otel::processor::ids::Key;
-use sense_otel::processor::record::{Ledger, RecordPosition, Restored};
+use sense_otel::processor::record::{Ledger, RecordPosition, Restored, Room};
 use sense_otel::processor::{Config, Processor, session};
 
 use support::script::{Step, play, step};
@@ -77,7 +77,7 @@ fn restart(site: &mut Site, shelf: &mut Shelf, config: &Config) -> Restored {
 
 fn whole(processor: &Processor) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut shelf = Shelf::default();
-    assert_eq!(processor.records(RecordPosition::START, usize::MAX, &mut shelf), None);
+    assert_eq!(processor.records(RecordPosition::START, Room::ALL, &mut shelf), None);
     shelf.records
 }
 
@@ -160,8 +160,9 @@ proptest! {
 
     #[test]
     fn a_checkpoint_between_changes_holds_the_same(
-        steps in vec(step(), 1..80), size in 1..20_usize, every in 1..4_usize,
+        steps in vec(step(), 1..80), records in 1..20_usize, bytes in 1..4000_usize, every in 1..4_usize,
     ) {
+        let room = Room { records, bytes };
         let mut site = Site::new(config(false, false));
         let (mut log, mut checkpoint) = (Shelf::default(), Shelf::default());
         site.processor.changes(&mut log);
@@ -172,7 +173,7 @@ proptest! {
                 (begun, place) = (true, Some(RecordPosition::START));
             }
             if let Some(from) = place && number % every == 0 {
-                place = site.processor.records(from, size, &mut checkpoint);
+                place = site.processor.records(from, room, &mut checkpoint);
             }
             // Recovery begins with the checkpoint, and takes in what was stored after it began.
             if begun {
@@ -183,7 +184,10 @@ proptest! {
             prop_assert_eq!(&log.records, &whole(&site.processor));
         }
         while let Some(from) = place {
-            place = site.processor.records(from, size, &mut checkpoint);
+            let before = (checkpoint.puts, checkpoint.bytes);
+            place = site.processor.records(from, room, &mut checkpoint);
+            let (puts, more) = (checkpoint.puts - before.0, checkpoint.bytes - before.1);
+            prop_assert!(puts <= records && (more <= bytes + 1000 || puts == 1), "{puts} records, {more} bytes");
         }
         prop_assert_eq!(&checkpoint.records, &log.records);
     }

@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use crate::processor::Processor;
-use crate::processor::record::{Ledger, RecordPosition};
+use crate::processor::record::{Ledger, RecordPosition, Room};
 use crate::signal::ExportRequest;
 use crate::store::{AppendError, Commit, Mark, Records, Status, Store};
 use crate::time::Now;
 
-/// Records in one portion of a checkpoint: few enough that the frame of the next events is not held up.
-const PORTION_RECORDS: usize = 1000;
+/// One portion of a checkpoint: little enough that the frame of the next events is not held up.
+const PORTION: Room = Room { records: 1000, bytes: 1024 * 1024 };
 
 /// How often the store is asked whether it has room again.
 pub(super) const ROOM_INTERVAL: Duration = Duration::from_millis(10);
@@ -96,7 +96,7 @@ impl Journal {
             self.checkpoint = due.then_some(RecordPosition::START);
             return due.then_some(Mark::Begin);
         };
-        self.checkpoint = processor.records(position, PORTION_RECORDS, &mut Noted(records));
+        self.checkpoint = processor.records(position, PORTION, &mut Noted(records));
         Some(if self.checkpoint.is_some() { Mark::Part } else { Mark::End })
     }
 

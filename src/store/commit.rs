@@ -75,7 +75,7 @@ impl<T> PerSignal<T> {
 /// What becomes durable as one, or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
-    /// What is to be delivered, in this order. Metrics have a way of their own and are ignored.
+    /// What is to be delivered, in this order, each shorter than 4 GiB. Metrics have a way of their own and are ignored.
     pub requests: Vec<ExportRequest>,
     /// What has changed in the state of the core.
     pub records: Records,
@@ -90,6 +90,43 @@ impl Commit {
     pub(super) fn cost(&self) -> u64 {
         let bodies = self.requests.iter().map(|request| request.body.len() as u64 + COST_OF_A_REQUEST);
         bodies.fold(COST_OF_A_COMMIT + self.records.encoded.len() as u64, u64::saturating_add)
+    }
+
+    /// The same in pieces that cost at most `max` each, or hold one thing only. The requests come first: if the pieces
+    /// come apart, events are told of twice rather than never.
+    pub(super) fn split(mut self, max: u64) -> Vec<Self> {
+        if self.cost() <= max {
+            return vec![self];
+        }
+        let mut pieces = Vec::new();
+        let mut piece = Self { now: self.now, ..Self::default() };
+        let mut next = |piece: &mut Self, more: u64, size: u64| {
+            if size > 0 && size.saturating_add(more) > max.saturating_sub(COST_OF_A_COMMIT) {
+                let full = std::mem::replace(piece, Self { now: piece.now, ..Self::default() });
+                pieces.push(full);
+                return more;
+            }
+            size.saturating_add(more)
+        };
+        let mut size = 0;
+        for request in std::mem::take(&mut self.requests) {
+            size = next(&mut piece, request.body.len() as u64 + COST_OF_A_REQUEST, size);
+            piece.requests.push(request);
+        }
+        for Record { key, value } in self.records.iter() {
+            size = next(&mut piece, (key.len() + value.map_or(0, <[u8]>::len)) as u64 + 8, size);
+            match value {
+                Some(value) => piece.records.upsert(key, value),
+                None => piece.records.delete(key),
+            }
+        }
+        pieces.push(piece);
+        // What begins does so before all of it, what ends after.
+        let marked = if self.mark == Some(Mark::Begin) { pieces.first_mut() } else { pieces.last_mut() };
+        if let Some(marked) = marked {
+            marked.mark = self.mark;
+        }
+        pieces
     }
 }
 
@@ -372,6 +409,33 @@ mod tests {
             for length in 0..bytes.len() {
                 prop_assert!(Head::decode(&bytes[..length]).is_none(), "{} of {} bytes", length, bytes.len());
             }
+        }
+
+        #[test]
+        fn pieces_of_a_commit_hold_what_it_held(
+            bodies in prop::collection::vec(any_bytes(), 0..8),
+            changes in prop::collection::vec((any_bytes(), prop::option::of(any_bytes())), 0..8),
+            mark in any_progress().prop_map(|progress| progress.mark),
+            max in 0..900_u64,
+        ) {
+            let request = |body: Vec<u8>| ExportRequest { signal: Signal::Logs, items: 1, body: body.into() };
+            let mut whole = Commit { requests: bodies.into_iter().map(request).collect(), mark, ..Commit::default() };
+            for (key, value) in &changes {
+                match value {
+                    Some(value) => whole.records.upsert(key, value),
+                    None => whole.records.delete(key),
+                }
+            }
+            let pieces = whole.clone().split(max);
+            for piece in &pieces {
+                prop_assert!(piece.cost() <= max || piece.requests.len() + piece.records.len() <= 1);
+            }
+            prop_assert!(pieces.iter().flat_map(|piece| &piece.requests).eq(&whole.requests));
+            prop_assert!(pieces.iter().flat_map(|piece| piece.records.iter()).eq(whole.records.iter()));
+            let marks = pieces.iter().filter_map(|piece| piece.mark).collect::<Vec<_>>();
+            prop_assert_eq!(marks, mark.into_iter().collect::<Vec<_>>());
+            let begins = pieces.first().is_some_and(|first| first.mark == Some(Mark::Begin));
+            prop_assert_eq!(begins, mark == Some(Mark::Begin));
         }
 
         #[test]

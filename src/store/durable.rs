@@ -24,9 +24,6 @@ use crate::time::Now;
 /// Bytes between the core and the writer.
 const QUEUE_MAX: u64 = 64 * 1024 * 1024;
 
-/// A single commit that is larger could not be described in a frame.
-const COMMIT_MAX: u64 = 1024 * 1024 * 1024;
-
 /// Bodies with at most this much between them are fetched together.
 const FETCH_GAP_MAX: u64 = 16 * 1024;
 
@@ -99,8 +96,8 @@ impl Durable {
     pub(super) fn append(&self, commit: Commit) -> Result<(), AppendError> {
         let cost = commit.cost();
         let queued = self.shared.queued.load(Ordering::Acquire);
-        // An empty queue takes any commit that can be written at all: it would never fit better.
-        if cost > COMMIT_MAX || (queued > 0 && queued.saturating_add(cost) > QUEUE_MAX) {
+        // An empty queue takes any commit: it would never fit better, and the core can do nothing before it is taken.
+        if queued > 0 && queued.saturating_add(cost) > QUEUE_MAX {
             return Err(AppendError::Full(Box::new(commit)));
         }
         let begins = commit.mark == Some(Mark::Begin);

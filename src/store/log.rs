@@ -37,6 +37,9 @@ const CHECKPOINT_SEGMENTS: u64 = 128;
 /// Segments at most: a disk that fails now and then makes many that hold little.
 const SEGMENTS_MAX: usize = 4096;
 
+/// A commit that is larger is written as several frames, for their lengths have 32 bits.
+const FRAME_MAX: u64 = 1024 * 1024 * 1024;
+
 /// The shortest and the longest time between two tries of a disk that fails.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 
@@ -244,7 +247,7 @@ impl Log {
 
     /// Makes these durable, as one group but for a checkpoint among them, which begins a segment.
     pub(super) fn commit(&mut self, commits: Vec<Commit>) {
-        let mut commits = commits.into_iter().peekable();
+        let mut commits = commits.into_iter().flat_map(|commit| commit.split(FRAME_MAX)).peekable();
         while let Some(first) = commits.next() {
             self.now = first.now;
             self.retry_if_due();

@@ -115,7 +115,7 @@
 //! # Writing
 //!
 //! The writer takes everything that is queued, up to 8 MiB, and appends it with one write and one `fdatasync`; then it
-//! is published to the exporter. The cursors travel in each frame. Without traffic a frame of nothing but cursors is
+//! is published to the exporter. A commit is a frame; one that is larger than 1 GiB is several, the records last. The cursors travel in each frame. Without traffic a frame of nothing but cursors is
 //! written at most once a second and only if they have moved, without a sync: if it is lost, a little is sent twice. An
 //! idle store writes nothing.
 //!
@@ -336,7 +336,7 @@ pub enum OpenError {
 /// Why a commit was not taken. It is given back whole.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// The disk does not keep up: there are 64 MiB between the core and the writer.
+    /// The disk does not keep up: there are 64 MiB between the core and the writer. An empty queue takes any commit.
     #[error("the store does not keep up")]
     Full(Box<Commit>),
     /// The writer has ended.

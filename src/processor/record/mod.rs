@@ -102,6 +102,20 @@ pub trait Ledger {
     fn delete(&mut self, key: &[u8]);
 }
 
+/// How much may be given out at a time. The first record is, whatever its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Records.
+    pub records: usize,
+    /// Bytes of their keys and values. A held datagram alone may be 64 KiB.
+    pub bytes: usize,
+}
+
+impl Room {
+    /// Whatever there is.
+    pub const ALL: Self = Self { records: usize::MAX, bytes: usize::MAX };
+}
+
 /// A place in the walk through all records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordPosition {
@@ -171,11 +185,11 @@ pub(super) struct Records {
     doomed: Vec<Box<[u8]>>,
 }
 
-/// Writes records into a ledger, one after the other, up to a number of them.
+/// Writes records into a ledger, one after the other, as long as there is room.
 pub(super) struct Scribe<'a, L> {
     ledger: &'a mut L,
     value: &'a mut Vec<u8>,
-    room: usize,
+    room: Room,
 }
 
 impl<L: Ledger> Scribe<'_, L> {
@@ -184,8 +198,10 @@ impl<L: Ledger> Scribe<'_, L> {
         let mut writer = Writer(self.value);
         writer.byte(key.version());
         write(&mut writer);
-        self.ledger.put(key.encode().as_slice(), self.value);
-        self.room = self.room.saturating_sub(1);
+        let key = key.encode();
+        self.ledger.put(key.as_slice(), self.value);
+        self.room.records = self.room.records.saturating_sub(1);
+        self.room.bytes = self.room.bytes.saturating_sub(key.as_slice().len() + self.value.len());
     }
 
     pub(super) fn delete(&mut self, key: RecordKey) {
@@ -193,7 +209,7 @@ impl<L: Ledger> Scribe<'_, L> {
     }
 
     pub(super) const fn is_full(&self) -> bool {
-        self.room == 0
+        self.room.records == 0 || self.room.bytes == 0
     }
 }
 
@@ -206,7 +222,7 @@ impl Processor {
     pub fn changes(&mut self, ledger: &mut impl Ledger) {
         if !self.records.noting {
             self.start_noting();
-            self.records(RecordPosition::START, usize::MAX, ledger);
+            self.records(RecordPosition::START, Room::ALL, ledger);
             return;
         }
         let Self { nodes, flow, records, .. } = self;
@@ -214,7 +230,7 @@ impl Processor {
             ledger.delete(&key);
         }
         let Records { value, core, core_before, .. } = records;
-        let mut scribe = Scribe { ledger, value, room: usize::MAX };
+        let mut scribe = Scribe { ledger, value, room: Room::ALL };
         for known in nodes.iter_mut().filter(|known| known.changed) {
             known.changed = false;
             scribe.put(RecordKey::Node(known.number), |writer| known.write(writer));
@@ -229,12 +245,13 @@ impl Processor {
         }
     }
 
-    /// Gives out at most `max` records (at least one) from `from` on, for a checkpoint: where to go on, or `None` at the
-    /// end. Between two calls the core may be driven: what has changed meanwhile is in [`Self::changes`], and has to be
+    /// Gives out records from `from` on as long as there is room, and at least one, for a checkpoint: where to go on, or
+    /// `None` at the end. Between two calls the core may be driven: what has changed meanwhile is in [`Self::changes`], and has to be
     /// stored in the order in which it was given out.
-    pub fn records(&self, from: RecordPosition, max: usize, ledger: &mut impl Ledger) -> Option<RecordPosition> {
+    pub fn records(&self, from: RecordPosition, room: Room, ledger: &mut impl Ledger) -> Option<RecordPosition> {
         let mut value = Vec::new();
-        let mut scribe = Scribe { ledger, value: &mut value, room: max.max(1) };
+        let room = Room { records: room.records.max(1), bytes: room.bytes.max(1) };
+        let mut scribe = Scribe { ledger, value: &mut value, room };
         let RecordPosition { mut stage, mut major, mut minor } = from;
         loop {
             if let Some((major, minor)) = self.walk(stage, major, minor, &mut scribe) {
