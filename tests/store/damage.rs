@@ -305,6 +305,29 @@ fn a_damaged_frame_in_an_old_segment_is_found_when_it_is_read_to_be_sent() {
 }
 
 #[test]
+fn positions_that_only_a_summary_knows_of_are_not_given_out_again() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, 64 * 1024);
+    let text = |number: usize| format!("{number} {}", "x".repeat(300));
+    (0..3).for_each(|number| rig.append(vec![log(&text(number))]));
+    let all = rig.store.next(Signal::Logs, Position::START, ALL).expect("stored");
+    rig.store.acknowledge(Signal::Logs, all.last);
+    rig.append(vec![log(&text(3))]);
+    let mut files = disk.killed().files();
+    files.retain(|name, _| name.ends_with("1.segment"));
+    let bytes = files.values_mut().next().expect("the first segment");
+    let frames = frames(bytes);
+    assert_eq!(frames.len(), 4, "three commits and the summary");
+    bytes[frames[2].start + 40] ^= 1;
+    let mut rig = Rig::open(&Disk::with(files), 64 * 1024);
+    assert_eq!(rig.recovered.damage.lost_frames, 1);
+    rig.append(vec![log("new")]);
+    let batch = rig.store.next(Signal::Logs, Position::START, ALL).expect("it is not taken for acknowledged");
+    assert_eq!(batch.requests[0].body, "new");
+    assert!(batch.last > all.last);
+}
+
+#[test]
 fn what_was_damaged_at_the_end_of_the_queue_is_done_with() {
     let disk = Disk::default();
     let mut rig = Rig::open(&disk, MAX_SIZE);

@@ -102,11 +102,26 @@ impl Fold {
         for (signal, range) in summary.requests.iter() {
             if range.totals.requests > 0 {
                 raise(&mut self.found, signal, range.last);
+            }
+        }
+        self.seal(summary);
+    }
+
+    /// What a summary says of positions, whether the requests that had them are found or not.
+    fn seal(&mut self, summary: &Summary) {
+        for (signal, range) in summary.requests.iter() {
+            if range.totals.requests > 0 {
                 raise(&mut self.assigned, signal, range.last);
             }
         }
-        for (signal, position) in summary.acknowledged.iter() {
+        self.acknowledge(&summary.acknowledged);
+    }
+
+    /// What was acknowledged was assigned before.
+    fn acknowledge(&mut self, positions: &PerSignal<Position>) {
+        for (signal, position) in positions.iter() {
             raise(&mut self.acknowledged, signal, *position);
+            raise(&mut self.assigned, signal, *position);
         }
     }
 
@@ -122,18 +137,14 @@ impl Fold {
         self.durable = sequence;
         self.known = true;
         if frame.header.kind == Kind::Seal {
-            for (signal, position) in Summary::decode(&frame.head).unwrap_or_default().acknowledged.iter() {
-                raise(&mut self.acknowledged, signal, *position);
-            }
+            self.seal(&Summary::decode(&frame.head).unwrap_or_default());
             return;
         }
         let Some(head) = Head::decode(&frame.head) else { return };
         let progress = head.progress;
         self.newest = progress.now.running;
         self.now = Now { running: progress.now.running.max(self.now.running), wall: progress.now.wall };
-        for (signal, position) in progress.acknowledged.iter() {
-            raise(&mut self.acknowledged, signal, *position);
-        }
+        self.acknowledge(&progress.acknowledged);
         for (signal, position) in progress.before.iter() {
             raise(&mut self.assigned, signal, *position);
         }
