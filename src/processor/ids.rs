@@ -14,7 +14,10 @@
 //! | connection span | SHA-256, first 8 bytes | `connection`, trace, node, open time (64), app (16 bytes or none), ordinal (32), part (32) |
 //! | user | HMAC-SHA-256(key), first 16 bytes | `user`, directory, user |
 //! | other text | HMAC-SHA-256(key), first 16 bytes | its kind, the text |
-//! | cover of a stored datagram | HMAC-SHA-256(key), first 16 bytes | `cover`, its name, number of the block (64 bits) |
+//! | key of the cover of a stored datagram | HMAC-SHA-256(key), all 32 bytes | `cover`, its name |
+//!
+//! The cover itself are the digests SHA-256(its key, number of the block (64 bits)), one behind the other, with nothing
+//! between the two inputs. A datagram has up to 64 KiB, and a keyed hash for each block would cost twice as much.
 //!
 //! Node, directory and user are in the form in which they are compared ([`caseless`](crate::event::caseless)); a GUID is
 //! its 36 lower-case characters; times are nanoseconds since the Unix epoch. A result of zeros, which OpenTelemetry calls
@@ -173,11 +176,12 @@ impl Ids {
         self.keyed(&[b"user", directory.as_bytes(), user.as_bytes()])
     }
 
-    /// Covers bytes that must not be stored clear, or uncovers them: each is changed by a keyed hash of its place and of
+    /// Covers bytes that must not be stored clear, or uncovers them: each is changed by its place and a keyed hash of
     /// `name`, which must not be given to any other bytes.
     pub(super) fn cover(&self, name: &[u8], bytes: &mut [u8]) {
-        for (index, block) in bytes.chunks_mut(16).enumerate() {
-            let cover = self.keyed(&[b"cover", name, &(index as u64).to_be_bytes()]);
+        let key = self.keyed_digest(&[b"cover", name]);
+        for (block, index) in bytes.chunks_mut(32).zip(0_u64..) {
+            let cover = Sha256::new().chain_update(key).chain_update(index.to_be_bytes()).finalize();
             for (byte, cover) in block.iter_mut().zip(cover) {
                 *byte ^= cover;
             }
@@ -191,12 +195,16 @@ impl Ids {
     }
 
     fn keyed(&self, parts: &[&[u8]]) -> [u8; 16] {
+        beginning(self.keyed_digest(parts))
+    }
+
+    fn keyed_digest(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut keyed = self.keyed.clone();
         for part in parts {
             keyed.update(&length(part));
             keyed.update(part);
         }
-        beginning(keyed.finalize().into_bytes().into())
+        keyed.finalize().into_bytes().into()
     }
 }
 
@@ -304,6 +312,15 @@ mod tests {
         assert_ne!(one, ids().trace_without_id("nodea", "b", "c", opening, 0));
         assert_ne!(one, ids().trace_without_id("node", "ab", "c", opening, 1));
         assert_ne!(one, Ids::new(&Key::new(b"another key")).trace_without_id("node", "ab", "c", opening, 0));
+    }
+
+    #[test]
+    fn a_cover_is_what_another_system_computes_and_covers_twice_to_nothing() {
+        let mut bytes = [0; 40];
+        ids().cover(b"a name", &mut bytes);
+        assert_eq!(&*hex(&bytes), "197005b3dcbbe3fa22f01e877f0ae6a8427c19ec511945249e2763dec351ac5dcf54793a888cca26");
+        ids().cover(b"a name", &mut bytes);
+        assert_eq!(bytes, [0; 40]);
     }
 
     #[test]
