@@ -618,3 +618,27 @@ fn a_held_datagram_outlives_the_record_of_its_node() {
     site.stop("goran", &c0de(1));
     assert_eq!(site.connection_spans().len(), 2);
 }
+
+/// The end of the first was lost with a frame, the beginning of the second was not.
+#[test]
+fn of_two_sessions_with_one_id_the_later_counts() {
+    let mut site = Site::new(Config::default());
+    site.start("goran", &c0de(1));
+    let mut old = Shelf::default();
+    site.processor.changes(&mut old);
+    site.stop("goran", &c0de(1));
+    site.minutes(1);
+    site.start("goran", &c0de(1));
+    let mut new = Shelf::default();
+    site.processor.changes(&mut new);
+    let later = whole(&site.processor);
+    let mut records = later.clone();
+    records.extend(old.of_kind(SESSION).map(|(key, value)| (key.clone(), value.clone())));
+    assert_eq!(records.len(), later.len() + 1);
+    let (mut processor, restored) = Processor::restore(Config::default(), &key(), &records);
+    assert_eq!((restored.sessions, restored.damaged), (1, 1));
+    assert_eq!(whole(&processor), later, "the second segment is open");
+    let mut shelf = Shelf { records, ..Shelf::default() };
+    processor.changes(&mut shelf);
+    assert_eq!(shelf.records, later, "the other record is deleted");
+}

@@ -1,6 +1,6 @@
 //! The sessions as they were, under the limits of now.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,13 +135,16 @@ impl SessionTracker {
             // The core's own record is lost, which would have said it.
             self.latest = sessions.iter().map(|session| session.heard).max().unwrap_or_default();
         }
-        let mut doubles = Vec::new();
-        for mut session in sessions {
+        // Of two with one id the later counts: the other had ended when it began.
+        let mut ids = HashSet::new();
+        sessions.reverse();
+        let is_double = |session: &mut Session| session.id.is_some_and(|id| !ids.insert((session.node.index, id)));
+        let doubles = sessions.extract_if(.., is_double).collect::<Vec<_>>();
+        sessions.reverse();
+        for session in sessions.iter().chain(&doubles) {
             self.events = self.events.max(session.opened).max(session.touched).max(session.moved);
-            if session.id.is_some_and(|id| self.table.find(session.node.index, id).is_some()) {
-                doubles.push(session.opened);
-                continue;
-            }
+        }
+        for mut session in sessions {
             if deadlines_of != Some(self.deadlines()) {
                 self.renew_deadlines(&mut session, deadlines_of);
             }
@@ -155,7 +158,7 @@ impl SessionTracker {
         }
         let before = self.restarts.iter().map(|restart| restart.before).max();
         self.events = self.events.max(before.unwrap_or_default());
-        doubles
+        doubles.into_iter().map(|session| session.opened).collect()
     }
 
     /// The latest running time that is known of.
