@@ -121,7 +121,8 @@
 //!
 //! **Checkpoints** are ordinary frames. [`Store::checkpoint_due`] says when the core should write its whole state, in
 //! portions between its other commits: more than max(64 MiB or a quarter of the budget, 4 times its size) has been
-//! written since the last, or there are too many segments, or records are missing. Begin starts a segment, so that all
+//! written since the last, or there are too many segments, or the budget waits for it (and 4 times its size has been
+//! written: a state that is larger than the budget must not be written all the time), or records are missing. Begin starts a segment, so that all
 //! segments before it are of use only to the exporter; at End they are let go as they are delivered. A segment goes
 //! when it is before the last complete checkpoint's Begin, all before it have gone, and every signal has acknowledged
 //! it.

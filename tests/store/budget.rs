@@ -77,6 +77,24 @@ fn over_the_size_the_oldest_segment_goes_whole_and_is_counted() {
 }
 
 #[test]
+fn a_state_that_is_larger_than_the_budget_is_not_written_again_and_again() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    let state = (0..100_u8).map(|key| (vec![key], vec![b'x'; 1000])).collect::<BTreeMap<_, _>>();
+    let mut checkpoints = 0;
+    for number in 0..300 {
+        rig.commit(vec![log(&format!("{number} {}", "x".repeat(1000)))], upsert("key", "value"), None);
+        if rig.store.checkpoint_due() {
+            checkpoints += 1;
+            rig.checkpoint(&state);
+        }
+    }
+    // Each request fills a segment here, and after 128 of them a checkpoint is due anyway.
+    assert!((1..=4).contains(&checkpoints), "{checkpoints} checkpoints");
+    assert_eq!(Rig::open(&disk.killed(), MAX_SIZE).records().len(), 101);
+}
+
+#[test]
 fn what_is_too_old_goes_without_any_traffic() {
     let disk = Disk::default();
     let mut rig = Rig::open(&disk, MAX_SIZE);

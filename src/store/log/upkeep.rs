@@ -298,7 +298,7 @@ impl Log {
         }
         match self.over_budget(&index) {
             // A state that is larger than the budget must not be written again and again.
-            Some(ExpiryReason::Size) => self.checkpoint.since > self.checkpoint.size,
+            Some(ExpiryReason::Size) => self.checkpoint.since > self.checkpoint.size.saturating_mul(CHECKPOINT_RATIO),
             Some(_) => !index.is_delivered(oldest),
             None => false,
         }
