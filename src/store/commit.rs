@@ -332,6 +332,11 @@ impl<'a> Head<'a> {
         whole.then_some(head)
     }
 
+    /// Whether there is more than cursors and the time.
+    pub(super) const fn holds_anything(&self) -> bool {
+        !self.requests.is_empty() || !self.records.is_empty()
+    }
+
     /// What it says of its bodies, in their order.
     pub(super) fn requests(&self) -> impl Iterator<Item = Described> + use<'a> {
         descriptions(self.requests)

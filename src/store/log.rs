@@ -46,6 +46,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// How long the cursors wait for a frame that takes them along.
 const CURSOR_AGE_MAX: Duration = Duration::from_secs(1);
 
+/// How long the running time waits for a frame that takes it along, while there are records.
+const RUNNING_AGE_MAX: Duration = Duration::from_secs(60);
+
 /// What may be kept, and in what portions.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
@@ -88,6 +91,8 @@ pub(super) struct Left {
     pub(super) size: u64,
     /// Whether the records are incomplete, so that a checkpoint is due at once.
     pub(super) incomplete: bool,
+    /// Whether there are records.
+    pub(super) has_records: bool,
     /// Paths of segments with nothing in them.
     pub(super) empty: Vec<String>,
     pub(super) now: Now,
@@ -116,6 +121,8 @@ pub(super) struct Log {
     now: Now,
     /// The cursors that were written last, and when.
     written: (PerSignal<Position>, RunningTime),
+    /// Whether anything is recorded, whose deadlines are in running time.
+    has_records: bool,
     /// Paths of segments with nothing in them, which are to be removed.
     empty: Vec<String>,
     /// Whether the oldest segment is to go and cannot, until the clock turns.
@@ -234,6 +241,7 @@ impl Log {
             checkpoint,
             now: left.now,
             written,
+            has_records: left.has_records,
             empty: left.empty,
             stuck: false,
             buffer: Vec::new(),
@@ -270,6 +278,7 @@ impl Log {
     /// Appends the frame of `commit` to the buffer.
     fn encode(&mut self, mut commit: Commit, group: &mut Group) {
         self.now = commit.now;
+        self.has_records |= !commit.records.is_empty();
         commit.requests.retain(|request| request.signal != Signal::Metrics);
         let described = commit.requests.iter().map(Described::of).collect::<Vec<_>>();
         let progress = Progress {

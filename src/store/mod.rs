@@ -116,8 +116,11 @@
 //!
 //! The writer takes everything that is queued, up to 8 MiB, and appends it with one write and one `fdatasync`; then it
 //! is published to the exporter. A commit is a frame; one that is larger than 1 GiB is several, the records last. The cursors travel in each frame. Without traffic a frame of nothing but cursors is
-//! written at most once a second and only if they have moved, without a sync: if it is lost, a little is sent twice. An
-//! idle store writes nothing.
+//! written at most once a second and only if they have moved, without a sync: if it is lost, a little is sent twice.
+//! While there are records, such a frame is written once a minute in any case, for the running time in it: what is open
+//! has its deadlines there, and a kill after hours of silence would give it those hours back. The store does not know
+//! what its records mean, and a core that has ever heard of a node has some; so an idle store writes nothing until the
+//! first record, and 100 bytes a minute from then on.
 //!
 //! **Checkpoints** are ordinary frames. [`Store::checkpoint_due`] says when the core should write its whole state, in
 //! portions between its other commits: more than max(64 MiB or a quarter of the budget, 4 times its size) has been
@@ -174,7 +177,7 @@
 //!
 //! | what happens | what is lost |
 //! |---|---|
-//! | process killed | what was not yet written: the queue of the writer |
+//! | process killed | what was not yet written: the queue of the writer; of silence, up to a minute of running time |
 //! | power lost, kernel panic | the same; and the last second of acknowledgements, so that a little is sent twice |
 //! | disk full, read-only, failing | nothing while 64 MiB suffice; if the process ends meanwhile: what is in memory, and until the next End the changes of the core's state |
 //! | bits rot | the frames, or bodies, that they are in |

@@ -101,6 +101,7 @@ pub(super) fn recover(storage: &dyn Storage) -> Result<Restored, OpenError> {
     damage.records_are_old = fold.records_are_old;
     damage.headers = survey.candidates.iter().filter(|candidate| candidate.header.is_none()).count() as u64;
     let highest = survey.candidates.last().map_or(highest, |last| last.number.max(highest));
+    let records = fold.take_records();
     let left = Left {
         number: highest.saturating_add(1),
         sequence: fold.highest.saturating_add(1),
@@ -114,12 +115,12 @@ pub(super) fn recover(storage: &dyn Storage) -> Result<Restored, OpenError> {
             .sum(),
         size: fold.size,
         incomplete: fold.incomplete,
+        has_records: !records.is_empty(),
         empty,
         now: fold.now,
     };
     let index = index(storage, &fold, listed);
     let restored = PerSignal { logs: index.outboxes.logs.pending(), traces: index.outboxes.traces.pending() };
-    let records = fold.take_records();
     let recovered = Recovered { records, running: fold.now.running, wall: fold.now.wall, restored, damage };
     Ok(Restored { index, left, recovered })
 }

@@ -116,6 +116,19 @@ fn what_is_too_old_goes_without_any_traffic() {
 }
 
 #[test]
+fn what_waits_grows_old_while_only_the_time_is_written() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, MAX_SIZE);
+    append(&mut rig, 0);
+    (0..60).for_each(|_| rig.tick(60));
+    let mut rig = Rig::open(&disk.killed(), MAX_SIZE);
+    assert_eq!(rig.store.pending(Signal::Logs).requests, 1);
+    rig.tick(60);
+    rig.checkpoint(&state());
+    assert_eq!(rig.store.pending(Signal::Logs), Pending::default());
+}
+
+#[test]
 fn many_restarts_leave_no_heap_of_segments() {
     let mut disk = Disk::default();
     for number in 0..400 {

@@ -228,6 +228,26 @@ fn an_idle_store_writes_nothing_and_cursors_go_once_a_second_without_a_sync() {
     assert_eq!(Rig::open(&disk.killed(), 1 << 20).texts(Signal::Logs), ["two"]);
 }
 
+/// Otherwise a kill would give sessions the hours back in which nothing happened, and they would outlive their time.
+#[test]
+fn running_time_is_written_once_a_minute_while_there_are_records() {
+    let disk = Disk::default();
+    let mut rig = Rig::open(&disk, 1 << 20);
+    rig.commit(vec![log("one")], upsert("session", "open"), None);
+    let before = disk.done().len();
+    (0..3600).for_each(|_| rig.tick(1));
+    let written = disk.done().split_off(before);
+    assert_eq!(written, vec!["write frames in log"; 60], "without a sync, and once a minute");
+    let now = rig.now.running;
+    let disk = disk.killed();
+    let mut rig = Rig::open(&disk, 1 << 20);
+    assert!(now.since(rig.recovered.running) < Duration::from_secs(60));
+    // What is recorded from before counts as well.
+    (0..61).for_each(|_| rig.tick(1));
+    let disk = disk.killed();
+    assert!(Rig::open(&disk, 1 << 20).recovered.running.since(now) >= Duration::from_secs(1));
+}
+
 #[test]
 fn more_than_fits_between_core_and_writer_is_given_back() {
     let disk = Disk::default();

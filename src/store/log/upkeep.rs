@@ -5,7 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Begun, CHECKPOINT_RATIO, CHECKPOINT_SEGMENTS, CURSOR_AGE_MAX, Checkpoint, Log, RETRY, SEGMENTS_MAX};
+use super::{
+    Begun, CHECKPOINT_RATIO, CHECKPOINT_SEGMENTS, CURSOR_AGE_MAX, Checkpoint, Log, RETRY, RUNNING_AGE_MAX, SEGMENTS_MAX,
+};
 use crate::signal::Signal;
 use crate::store::commit::{self, Described, Mark, PerSignal, Position, Progress, Records};
 use crate::store::files::Segment;
@@ -27,7 +29,8 @@ impl Log {
         self.retry_if_due();
         let acknowledged = self.shared.index().acknowledged();
         let (written, when) = self.written;
-        if acknowledged != written && now.running.since(when) >= CURSOR_AGE_MAX {
+        let age = now.running.since(when);
+        if (acknowledged != written && age >= CURSOR_AGE_MAX) || (self.has_records && age >= RUNNING_AGE_MAX) {
             self.write_cursors(false);
         }
         let mut index = self.shared.index();

@@ -31,7 +31,7 @@ pub(super) struct Fold {
     /// The positions of the last requests that were found.
     pub(super) found: PerSignal<Position>,
     pub(super) now: Now,
-    /// When the last frame of the segment was made.
+    /// When the last frame of the segment with anything in it was made.
     pub(super) newest: RunningTime,
     /// The segment that the last complete checkpoint begins with.
     pub(super) complete: u64,
@@ -99,6 +99,7 @@ impl Fold {
     /// A segment of which only the summary is of interest.
     pub(super) fn summary(&mut self, summary: &Summary) {
         self.newest = summary.newest;
+        self.now.running = self.now.running.max(summary.newest);
         for (signal, range) in summary.requests.iter() {
             if range.totals.requests > 0 {
                 raise(&mut self.found, signal, range.last);
@@ -142,7 +143,10 @@ impl Fold {
         }
         let Some(head) = Head::decode(&frame.head) else { return };
         let progress = head.progress;
-        self.newest = progress.now.running;
+        if head.holds_anything() {
+            // A frame with nothing but cursors and the time makes nothing younger.
+            self.newest = progress.now.running;
+        }
         self.now = Now { running: progress.now.running.max(self.now.running), wall: progress.now.wall };
         self.acknowledge(&progress.acknowledged);
         for (signal, position) in progress.before.iter() {
