@@ -155,7 +155,7 @@
 //! 1. The lock is taken: one process at a time.
 //! 2. Every file is looked at and none touched. One of a newer version: all is left as it is, and the start refused.
 //! 3. What is in `log/` and no segment, or cannot be read, moves to `damaged/`. A segment under another's name gets its
-//!    own back. A segment with a damaged header is read for the frames behind it. A file that ends within its header
+//!    own back, and replaces nothing. A segment with a damaged header is read for the frames behind it. A file that ends within its header
 //!    was being made, and is removed.
 //! 4. The header of the last segment names the one that the last complete checkpoint begins with. Of segments before it
 //!    the seal is read; from it on every frame, without bodies. Records are last-wins. When a Begin is followed by its

@@ -45,6 +45,13 @@ struct Candidate {
     header: Option<SegmentHeader>,
 }
 
+impl Candidate {
+    /// The name that the file has, which need not be its own.
+    fn name(&self) -> String {
+        self.path.rsplit('/').next().unwrap_or_default().to_owned()
+    }
+}
+
 /// What is in the folder.
 #[derive(Debug, Default)]
 struct Survey {
@@ -68,22 +75,12 @@ pub(super) fn recover(storage: &dyn Storage) -> Result<Restored, OpenError> {
         // All that is in it is the beginning of a header, and if it cannot be removed it does no harm.
         let _ = storage.remove(&format!("{FOLDER}/{name}"));
     }
-    for (name, number) in std::mem::take(&mut survey.misnamed) {
-        let taken = survey.candidates.iter().any(|candidate| candidate.number == number);
-        let path = format!("{FOLDER}/{name}");
-        if taken {
-            survey.strange.push(name);
-        } else {
-            let renamed = storage.rename(&path, &segment::path(number));
-            let path = if renamed.is_ok() { segment::path(number) } else { path };
-            survey.candidates.push(candidate(storage, number, path)?);
-        }
-    }
+    give_names_back(storage, &mut survey)?;
     survey.candidates.sort_by_key(|candidate| candidate.number);
     survey.candidates.retain(|candidate| {
         let readable = candidate.header.is_some() || holds_a_frame(storage, candidate);
         if !readable {
-            survey.strange.push(segment::name(candidate.number));
+            survey.strange.push(candidate.name());
         }
         readable
     });
@@ -162,6 +159,31 @@ fn survey(storage: &dyn Storage) -> Result<Survey, OpenError> {
     Ok(survey)
 }
 
+/// Gives segments under the name of another their own back. Nothing is replaced on the way: where one of them has the
+/// name, it is moved out of it first; where something else has, the segment is read where it is.
+fn give_names_back(storage: &dyn Storage, survey: &mut Survey) -> Result<(), OpenError> {
+    let mut misnamed = VecDeque::from(std::mem::take(&mut survey.misnamed));
+    while let Some((name, number)) = misnamed.pop_front() {
+        if survey.candidates.iter().any(|candidate| candidate.number == number) {
+            survey.strange.push(name);
+            continue;
+        }
+        let (path, own) = (format!("{FOLDER}/{name}"), segment::name(number));
+        let mut is_free = !survey.strange.contains(&own);
+        if let Some((other, _)) = misnamed.iter_mut().find(|(other, _)| *other == own) {
+            let aside = format!("{own}.moved");
+            is_free = storage.rename(&segment::path(number), &format!("{FOLDER}/{aside}")).is_ok();
+            if is_free {
+                *other = aside;
+            }
+        }
+        let renamed = is_free && storage.rename(&path, &segment::path(number)).is_ok();
+        let path = if renamed { segment::path(number) } else { path };
+        survey.candidates.push(candidate(storage, number, path)?);
+    }
+    Ok(())
+}
+
 fn candidate(storage: &dyn Storage, number: u64, path: String) -> Result<Candidate, OpenError> {
     let read = || {
         let file = storage.open(&path)?;
@@ -224,7 +246,7 @@ fn read_all(storage: &dyn Storage, candidates: &[Candidate], strange: &mut Vec<S
             Err(_) => {
                 let _ = fold.end_segment();
                 fold.interrupt();
-                strange.push(segment::name(candidate.number));
+                strange.push(candidate.name());
             }
         }
     }

@@ -287,6 +287,26 @@ fn a_segment_under_another_name_gets_its_own_back_and_a_copy_is_moved_aside() {
 }
 
 #[test]
+fn segments_whose_names_were_swapped_are_both_read() {
+    let (files, texts) = many();
+    let names = files.keys().cloned().collect::<Vec<_>>();
+    // Two that have each other's name, and three in a ring.
+    for swapped in [&[1, 4][..], &[2, 5, 3]] {
+        let mut wrong = files.clone();
+        for (at, from) in swapped.iter().enumerate() {
+            let to = swapped[(at + 1) % swapped.len()];
+            wrong.insert(names[to].clone(), files[&names[*from]].clone());
+        }
+        let disk = Disk::with(wrong);
+        let rig = Rig::open(&disk, 64 * 1024);
+        assert_eq!(rig.recovered.damage, Default::default());
+        assert_eq!(rig.texts(Signal::Logs), texts);
+        let after = disk.files();
+        assert!(files.iter().all(|(name, bytes)| after.get(name) == Some(bytes)), "each under its own name");
+    }
+}
+
+#[test]
 fn a_damaged_frame_in_an_old_segment_is_found_when_it_is_read_to_be_sent() {
     let (mut files, texts) = many();
     let name = files.keys().nth(1).expect("many").clone();
