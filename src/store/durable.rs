@@ -83,6 +83,8 @@ impl Shared {
 pub(super) struct Durable {
     pub(super) shared: Arc<Shared>,
     pub(super) writer: Sender<Message>,
+    /// Whether the writer has been told to end. Held while a commit is sent, so that none is taken behind the end.
+    pub(super) closed: Mutex<bool>,
     pub(super) quarantine: Quarantine,
 }
 
@@ -99,6 +101,10 @@ impl Durable {
         // An empty queue takes any commit: it would never fit better, and the core can do nothing before it is taken.
         if queued > 0 && queued.saturating_add(cost) > QUEUE_MAX {
             return Err(AppendError::Full(Box::new(commit)));
+        }
+        let closed = self.closed();
+        if *closed {
+            return Err(AppendError::Closed(Box::new(commit)));
         }
         let begins = commit.mark == Some(Mark::Begin);
         self.shared.queued.fetch_add(cost, Ordering::AcqRel);
@@ -136,7 +142,13 @@ impl Durable {
     }
 
     pub(super) fn close(&self) {
+        let mut closed = self.closed();
+        *closed = true;
         let _ = self.writer.send(Message::Close);
+    }
+
+    fn closed(&self) -> MutexGuard<'_, bool> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn checkpoint_due(&self) -> bool {

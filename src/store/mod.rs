@@ -185,8 +185,8 @@
 //! | a segment deleted by hand | what is in it; from the last checkpoint on it is counted, before it not |
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -386,7 +386,9 @@ impl Store {
         let quarantine = Quarantine::new(Arc::clone(&storage));
         let log = Log::new(storage, Arc::clone(&shared), config, left);
         let writer = Writer::new(receiver, Arc::clone(&shared), log, lock);
-        let store = Self { kind: Arc::new(Kind::Durable(Durable { shared, writer: sender, quarantine })) };
+        let store = Self {
+            kind: Arc::new(Kind::Durable(Durable { shared, writer: sender, closed: Mutex::new(false), quarantine })),
+        };
         Ok(Opened { store, writer, recovered })
     }
 

@@ -273,6 +273,19 @@ fn more_than_fits_between_core_and_writer_is_given_back() {
 }
 
 #[test]
+fn what_comes_behind_the_end_is_refused_though_the_writer_is_still_at_work() {
+    let disk = Disk::default();
+    let rig = Rig::open(&disk, 1 << 20);
+    let commit = |text| Commit { requests: vec![log(text)], ..Commit::default() };
+    rig.store.append(commit("before")).expect("room");
+    rig.store.close();
+    let refused = rig.store.append(commit("behind"));
+    assert!(matches!(&refused, Err(sense_otel::store::AppendError::Closed(given)) if **given == commit("behind")));
+    rig.writer.run();
+    assert_eq!(Rig::open(&disk.killed(), 1 << 20).texts(Signal::Logs), ["before"]);
+}
+
+#[test]
 fn a_thread_that_runs_the_writer_can_be_waited_for() {
     let disk = Disk::default();
     let Rig { store, writer, .. } = Rig::open(&disk, 1 << 20);
