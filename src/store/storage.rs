@@ -115,15 +115,15 @@ impl Storage for FileSystem {
 
     fn create_folder(&self, folder: &str) -> io::Result<()> {
         let path = self.at(folder);
-        if path.is_dir() {
-            return Ok(());
-        }
+        let new = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir());
+        let new = new.collect::<Vec<_>>();
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(&path)?;
-        sync_parent(&path)
+        // The name of each lies in the one above it.
+        new.into_iter().rev().try_for_each(sync_parent)
     }
 
     fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
