@@ -40,6 +40,9 @@ const SEGMENTS_MAX: usize = 4096;
 /// A commit that is larger is written as several frames, for their lengths have 32 bits.
 const FRAME_MAX: u64 = 1024 * 1024 * 1024;
 
+/// Bytes of the buffer that are kept for the next group: as large as groups are.
+const BUFFER_KEPT: usize = 9 * 1024 * 1024;
+
 /// The shortest and the longest time between two tries of a disk that fails.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 
@@ -327,6 +330,9 @@ impl Log {
             self.follow_checkpoint(mark, bytes, start.is_some());
         }
         self.shared.appended.notify_waiters();
+        self.buffer.clear();
+        // A commit can be of any size, and may have been the only one of its kind.
+        self.buffer.shrink_to(BUFFER_KEPT);
     }
 
     /// Writes the buffer to the active segment, or else to a new one. Returns where, or `None` if the disk fails.

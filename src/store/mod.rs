@@ -501,9 +501,10 @@ impl Store {
         match &*self.kind {
             Kind::Memory(memory, _) => memory.acknowledge(signal, position),
             Kind::Durable(durable) => {
-                if let Some(outbox) = durable.shared.index().outboxes.of_mut(signal) {
-                    outbox.acknowledge(position);
-                }
+                let mut index = durable.shared.index();
+                let done = index.outboxes.of_mut(signal).map(|outbox| outbox.acknowledge(position));
+                drop(index);
+                drop(done);
             }
         }
     }

@@ -302,13 +302,18 @@ impl Outbox {
         self.cached -= freed.min(self.cached);
     }
 
-    /// Everything up to `position` is done with, as far as it was handed out.
-    pub(super) fn acknowledge(&mut self, position: Position) {
+    /// Everything up to `position` is done with, as far as it was handed out. Returns what that was: to let go of it may
+    /// close a file, which is not to be done under the lock of the index.
+    #[must_use]
+    pub(super) fn acknowledge(&mut self, position: Position) -> Vec<(Source, Entry)> {
         let position = position.min(self.handed);
+        let mut done = Vec::new();
         while let Some((source, entry)) = self.in_hand.pop_front_if(|(_, entry)| entry.position <= position) {
             self.leave(&source, &entry);
+            done.push((source, entry));
         }
         self.acknowledged = self.acknowledged.max(position);
+        done
     }
 
     /// Gives up a request that was handed out.
