@@ -234,7 +234,7 @@ impl Known {
 
 /// The trace of a session, whether Qlik has hashed its id or we have to.
 fn trace_of(node: &str, session: &str) -> String {
-    let id = Guid::parse(session.as_bytes()).map_or(SessionId::Opaque(session.into()), SessionId::Guid);
+    let id = Guid::parse(session.as_bytes()).map_or_else(|| SessionId::Opaque(session.into()), SessionId::Guid);
     hex(&Ids::new(&Key::new(KEY.as_bytes())).session_key(&node.to_lowercase(), &id).trace_id().0)
 }
 
