@@ -3,6 +3,7 @@
 mod appender;
 mod decode;
 mod demo;
+mod host;
 mod print_config;
 mod quarantine;
 mod run;

@@ -9,10 +9,11 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing::{error, info, warn};
 
-use crate::config;
-use crate::pipeline::{GRACE, Running, StartError, Summary, start};
-use crate::telemetry::{Log, LogError, init_log};
+use crate::pipeline::{GRACE, Running, StartError, Summary, start, start_on};
+use crate::telemetry::{Log, LogError};
+use crate::{config, receiver};
 
+use super::host::{Foreground, Host, give_signs_of_life};
 use super::report;
 use super::stop::StopRequests;
 
@@ -33,15 +34,15 @@ Exit code: 0 after such a stop, 1 if it could not start or failed.";
 pub(crate) struct RunArgs {
     /// Configuration file (YAML); without it every key has its default
     #[arg(long, short, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Keep everything in memory and forget it at the end, instead of on disk in store.directory: for trials
     #[arg(long)]
-    in_memory: bool,
+    pub(super) in_memory: bool,
 }
 
 /// Why it could not start, or ended other than by request.
 #[derive(Debug, Error)]
-enum RunError {
+pub(super) enum RunError {
     #[error("the configuration cannot be used\n{0}")]
     Config(String),
     #[error("cannot set up the log")]
@@ -56,18 +57,24 @@ enum RunError {
 
 /// Runs until asked to stop.
 pub(crate) fn run(args: &RunArgs) -> ExitCode {
-    match receive(args) {
+    match receive(args, &Foreground::default()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
     }
 }
 
-fn receive(args: &RunArgs) -> Result<(), RunError> {
+/// Receives until asked to stop.
+///
+/// # Errors
+///
+/// Every kind of [`RunError`].
+pub(super) fn receive(args: &RunArgs, host: &dyn Host) -> Result<(), RunError> {
+    let passed = receiver::passed().map_err(|error| RunError::Start(error.into()))?;
     let loaded = config::load(args.config.as_deref(), config::environment, config::addresses_of)
         .map_err(|faults| RunError::Config(faults.render(true)))?;
     let mut config = loaded.pipeline;
     config.in_memory = args.in_memory;
-    let log = init_log(&config.telemetry.level)?;
+    let log = host.open_log(&config.telemetry.level)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
@@ -80,12 +87,21 @@ fn receive(args: &RunArgs) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Requests)?;
     runtime.block_on(async {
         // Before the first thread starts, so that no early signal ends us half way.
-        let mut requests = StopRequests::listen().map_err(RunError::Requests)?;
-        let running = start(config).map_err(RunError::Start)?;
+        let mut requests = host.stop_requests().map_err(RunError::Requests)?;
+        let running = match passed {
+            Some(bound) => {
+                info!("the service manager passed the socket: receiver.udp.endpoint and receive_buffer have no effect");
+                start_on(bound, config)
+            }
+            None => start(config),
+        };
+        let running = running.map_err(RunError::Start)?;
         for address in running.local_addresses() {
             info!(%address, "listening (UDP)");
         }
-        let asked = until_stop(&running, &mut requests, &log).await;
+        host.ready(running.local_addresses());
+        let asked = until_stop(&running, &mut requests, &log, host).await;
+        host.stopping();
         info!("stopping; ask again to exit at once");
         // Stopping waits for threads, and the second request must not.
         let summary = tokio::select! {
@@ -101,13 +117,15 @@ fn receive(args: &RunArgs) -> Result<(), RunError> {
 }
 
 /// Runs until somebody asks for the end, which is true, or a stage ends by itself.
-async fn until_stop(running: &Running, requests: &mut StopRequests, log: &Log) -> bool {
+async fn until_stop(running: &Running, requests: &mut StopRequests, log: &Log, host: &dyn Host) -> bool {
     let mut tick = tokio::time::interval(Log::TELL_INTERVAL);
     let mut ended = pin!(running.ended());
+    let mut signs_of_life = pin!(give_signs_of_life(host, running.telemetry()));
     loop {
         tokio::select! {
             () = requests.next() => return true,
             () = &mut ended => return false,
+            never = &mut signs_of_life => match never {},
             _ = tick.tick() => log.tell_dropped(),
         }
     }

@@ -87,7 +87,9 @@ impl Core {
     fn work(&mut self, batches: &Receiver<Batch>, names: &Receiver<Names>) -> Result<(), Closed> {
         // Before the first batch, which may come late: what was restored is shown, and what is too much of it ends.
         let mut has_room = self.turn()?;
+        let heart = self.output.telemetry.heart("core");
         loop {
+            heart.beat();
             let received = batches.recv_timeout(self.patience(has_room));
             while let Ok(names) = names.try_recv() {
                 let now = self.clock.now();

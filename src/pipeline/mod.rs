@@ -135,6 +135,15 @@ pub struct Running {
 /// Every kind of [`StartError`].
 pub fn start(config: Config) -> Result<Running, StartError> {
     let bound = receiver::bind(&config.receiver)?;
+    start_on(bound, config)
+}
+
+/// The same on sockets that are there already.
+///
+/// # Errors
+///
+/// Every kind of [`StartError`].
+pub fn start_on(bound: receiver::Bound, config: Config) -> Result<Running, StartError> {
     let addresses = bound.local_addresses();
     let telemetry = Telemetry::default();
     let Foundation { store, writer, processor, clock } = recovery::recover(&config, &telemetry)?;

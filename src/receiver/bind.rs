@@ -12,6 +12,9 @@ use super::socket::RECEIVE_TIMEOUT;
 /// Tries to find a port that is free on every address, where the port is left to the system.
 const FREE_PORT_TRIES: usize = 16;
 
+/// Sockets that a service manager may pass at most.
+pub(super) const PASSED_MAX: usize = 64;
+
 /// No buffer smaller than this is asked for when a system refuses a larger one.
 const RECEIVE_BUFFER_MIN: usize = 64 * 1024;
 
@@ -29,6 +32,8 @@ const ADDRESS_FAMILY_NOT_SUPPORTED: i32 = if cfg!(windows) {
 pub struct Bound {
     pub(super) sockets: Vec<UdpSocket>,
     pub(super) receive_buffer: usize,
+    /// Whether a service manager made them, and goes on holding them when this process is gone.
+    pub(super) passed: bool,
     ipv4_only: bool,
 }
 
@@ -65,6 +70,23 @@ pub enum BindError {
         /// What was to be bound.
         address: SocketAddr,
     },
+    /// What a service manager passed cannot be received on.
+    #[error(
+        "file descriptor {number}, passed by the service manager, is no UDP socket that can be received on ({error}): \
+         in the .socket unit write ListenDatagram= with a port or an address and port"
+    )]
+    Passed {
+        /// Its number.
+        number: usize,
+        /// What is wrong with it.
+        error: io::Error,
+    },
+    /// More descriptors than anybody passes.
+    #[error("LISTEN_FDS={count} is no number of sockets: at most {PASSED_MAX} are taken")]
+    TooManyPassed {
+        /// What the variable says.
+        count: String,
+    },
     /// Anything else.
     #[error("cannot listen on {address}: {error}")]
     Failed {
@@ -76,6 +98,16 @@ pub enum BindError {
 }
 
 impl Bound {
+    /// Sockets of which the first thing to do is to add one.
+    pub(super) const fn none_yet(passed: bool) -> Self {
+        Self { sockets: Vec::new(), receive_buffer: usize::MAX, passed, ipv4_only: false }
+    }
+
+    pub(super) fn add(&mut self, socket: UdpSocket, receive_buffer: usize) {
+        self.receive_buffer = self.receive_buffer.min(receive_buffer);
+        self.sockets.push(socket);
+    }
+
     /// Where it listens, with the real port where the configured one is 0.
     #[must_use]
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
@@ -135,7 +167,7 @@ fn chosen_port_may_clash(addresses: &[SocketAddr]) -> bool {
 }
 
 fn bind_all(addresses: &[SocketAddr], receive_buffer: usize) -> Result<Bound, BindError> {
-    let mut bound = Bound { sockets: Vec::new(), receive_buffer: usize::MAX, ipv4_only: false };
+    let mut bound = Bound::none_yet(false);
     let mut missing = None;
     let mut port = None;
     for &address in addresses {
@@ -150,8 +182,7 @@ fn bind_all(addresses: &[SocketAddr], receive_buffer: usize) -> Result<Bound, Bi
         match opened {
             Ok((socket, effective)) => {
                 port = port.or_else(|| socket.local_addr().ok().map(|local| local.port()));
-                bound.receive_buffer = bound.receive_buffer.min(effective);
-                bound.sockets.push(socket);
+                bound.add(socket, effective);
             }
             Err(error) if is_missing(&error) => missing = Some(explain(wanted, error)),
             Err(error) => return Err(explain(wanted, error)),
@@ -169,12 +200,23 @@ fn open(address: SocketAddr, receive_buffer: usize) -> io::Result<(UdpSocket, us
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     enlarge_buffer(&socket, receive_buffer);
-    count_kernel_drops(&socket);
-    socket.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
+    prepare(&socket)?;
     socket.bind(&address.into())?;
-    // Linux doubles what is asked for, for its own bookkeeping, and reports it doubled.
-    let effective = socket.recv_buffer_size()? / if cfg!(target_os = "linux") { 2 } else { 1 };
+    let effective = effective_buffer(&socket)?;
     Ok((socket.into(), effective))
+}
+
+/// What the receiver expects of a socket.
+pub(super) fn prepare(socket: &socket2::Socket) -> io::Result<()> {
+    count_kernel_drops(socket);
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(RECEIVE_TIMEOUT))
+}
+
+/// The size of the receive buffer, in bytes as it is asked for.
+pub(super) fn effective_buffer(socket: &socket2::Socket) -> io::Result<usize> {
+    // Linux doubles what is asked for, for its own bookkeeping, and reports it doubled.
+    Ok(socket.recv_buffer_size()? / if cfg!(target_os = "linux") { 2 } else { 1 })
 }
 
 /// Asks for the buffer; what was granted is read back. A smaller buffer than wanted is reported, never fatal.

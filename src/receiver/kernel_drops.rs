@@ -11,6 +11,11 @@ pub(super) struct DropCounter {
 }
 
 impl DropCounter {
+    /// Counts on from `seen`: what was dropped before is somebody else's, for a socket may be older than the process.
+    pub(super) const fn after(seen: u32) -> Self {
+        Self { seen }
+    }
+
     /// Takes a state of the cumulative counter and returns how many drops are new.
     ///
     /// The counter wraps, so "ahead" is meant as in serial number arithmetic: less than half the range in front.

@@ -29,12 +29,22 @@ impl LinuxSocket {
         Self { socket, counter: DropCounter::default(), drops: 0, table }
     }
 
+    /// Counts only what is dropped from now on, and returns what was dropped in the socket's life so far.
+    pub(super) fn leave_out_earlier_drops(&mut self) -> u64 {
+        let earlier = self.cumulative_drops().unwrap_or_default();
+        self.counter = DropCounter::after(earlier);
+        earlier.into()
+    }
+
     fn observe_table(&mut self) {
-        let Some((path, inode)) = &self.table else { return };
-        let drops = std::fs::read_to_string(path).ok().and_then(|table| drops_in_table(&table, inode));
-        if let Some(cumulative) = drops {
+        if let Some(cumulative) = self.cumulative_drops() {
             self.drops += self.counter.observe(cumulative);
         }
+    }
+
+    fn cumulative_drops(&self) -> Option<u32> {
+        let (path, inode) = self.table.as_ref()?;
+        drops_in_table(&std::fs::read_to_string(path).ok()?, inode)
     }
 }
 

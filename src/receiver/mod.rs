@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use crate::event::Datagram;
-use crate::telemetry::{DropReason, Telemetry};
+use crate::telemetry::{DropReason, Heart, Telemetry};
 use crate::time::Timestamp;
 
 mod admission;
@@ -34,6 +34,8 @@ mod kernel_drops;
 #[cfg(target_os = "linux")]
 mod linux;
 mod outlet;
+#[cfg(target_os = "linux")]
+mod passed;
 #[cfg(any(test, not(target_os = "linux")))]
 mod portable;
 mod socket;
@@ -44,6 +46,8 @@ pub use bind::{BindError, Bound, bind};
 #[cfg(target_os = "linux")]
 use linux::LinuxSocket as SystemSocket;
 use outlet::{FULL_CHANNEL_PAUSE, Outlet};
+#[cfg(target_os = "linux")]
+pub use passed::passed;
 #[cfg(not(target_os = "linux"))]
 use portable::PortableSocket as SystemSocket;
 use socket::{Slots, Socket};
@@ -92,6 +96,16 @@ pub struct Tally {
     pub kernel_dropped: u64,
 }
 
+/// No socket was passed: only systemd does that.
+///
+/// # Errors
+///
+/// None.
+#[cfg(not(target_os = "linux"))]
+pub fn passed() -> Result<Option<Bound>, BindError> {
+    Ok(None)
+}
+
 /// Receives until `stop` is true, on the calling thread and, where `bound` has several sockets, on one more for each.
 ///
 /// Batches go into `batches`, which should have [`CHANNEL_BATCHES`] places; a receiver whose channel is closed goes on
@@ -110,8 +124,16 @@ pub fn run<C>(
 where
     C: Fn() -> Timestamp + Sync,
 {
-    telemetry.receive_buffer(config.receive_buffer, bound.receive_buffer);
-    let serve = |socket| Receiver::new(SystemSocket::new(socket), config, telemetry, batches, &clock).run(stop);
+    let asked = (!bound.passed).then_some(config.receive_buffer);
+    telemetry.receive_buffer(asked, bound.receive_buffer);
+    let passed = bound.passed;
+    let serve = |socket| {
+        let mut socket = SystemSocket::new(socket);
+        if passed {
+            telemetry.kernel_dropped_earlier(socket.leave_out_earlier_drops());
+        }
+        Receiver::new(socket, config, telemetry, batches, &clock).run(stop)
+    };
     let mut sockets = bound.sockets.into_iter();
     let Some(first) = sockets.next() else { return Tally::default() };
     thread::scope(|scope| {
@@ -152,6 +174,7 @@ struct Receiver<'a, S, C> {
     last_arrival: Duration,
     kernel_drops_asked: Duration,
     failures_in_a_row: u32,
+    heart: Heart,
     tally: Tally,
 }
 
@@ -168,12 +191,14 @@ impl<'a, S: Socket, C: Fn() -> Timestamp> Receiver<'a, S, C> {
             last_arrival: Duration::ZERO,
             kernel_drops_asked: Duration::ZERO,
             failures_in_a_row: 0,
+            heart: telemetry.heart("receiver"),
             tally: Tally::default(),
         }
     }
 
     fn run(mut self, stop: &AtomicBool) -> Tally {
         while !stop.load(Ordering::Relaxed) {
+            self.heart.beat();
             self.turn();
         }
         self.finish()

@@ -10,7 +10,9 @@
 pub mod advice;
 pub mod metrics;
 
+mod buffer;
 mod counters;
+mod heart;
 mod lines;
 mod log;
 mod snapshot;
@@ -33,11 +35,13 @@ use crate::signal::Signal;
 use crate::time::Timestamp;
 
 pub use counters::OTHER;
+pub use heart::Heart;
 pub use log::{Log, LogError, init_log};
 pub use snapshot::{Balance, NodeCounts, SignalCounts, Snapshot};
 pub use store::Recovery;
 
 use counters::{Counters, Nodes};
+use heart::Hearts;
 use lines::{Line, Lines};
 
 /// Our own log and metrics.
@@ -121,6 +125,7 @@ struct Inner {
     nodes: Nodes,
     lines: Lines,
     delivery: [Delivery; 3],
+    hearts: Hearts,
     durations: OnceLock<metrics::Durations>,
 }
 
@@ -152,17 +157,30 @@ impl Telemetry {
         self.inner.lines.say(Line::KernelDropped, datagrams, "");
     }
 
-    /// What became of the wish for a receive buffer of `asked` bytes.
-    pub fn receive_buffer(&self, asked: usize, effective: usize) {
-        if effective < asked {
+    /// The kernel dropped datagrams on a socket that was passed to us, before it was ours: in the lives of processes before
+    /// this one, which counted what they saw, or between them.
+    pub fn kernel_dropped_earlier(&self, datagrams: u64) {
+        if datagrams > 0 {
             warn!(
+                datagrams,
+                "the kernel dropped datagrams on the passed socket since it was opened and before this start; they are \
+                 not in our counters"
+            );
+        }
+    }
+
+    /// What became of the wish for a receive buffer of `asked` bytes; `None` where a service manager chose it.
+    pub fn receive_buffer(&self, asked: Option<usize>, effective: usize) {
+        let holds = buffer::holds(effective);
+        match asked {
+            Some(asked) if effective < asked => warn!(
                 asked,
                 effective,
-                "the system grants a smaller receive buffer than receiver.udp.receive_buffer asks for: a burst may \
-                 overflow it; on Linux raise net.core.rmem_max"
-            );
-        } else {
-            info!(asked, effective, "receive buffer in bytes");
+                "the system grants a smaller receive buffer than receiver.udp.receive_buffer asks for{holds}: a longer \
+                 burst or pause overflows it; on Linux raise net.core.rmem_max"
+            ),
+            Some(asked) => info!(asked, effective, "receive buffer in bytes{holds}"),
+            None => info!(effective, "receive buffer in bytes, chosen by the service manager{holds}"),
         }
     }
 
@@ -369,6 +387,18 @@ impl Telemetry {
 
 /// Watching.
 impl Telemetry {
+    /// A heart for a thread that has to go on turning; `name` is for whoever is told that it stands still.
+    #[must_use]
+    pub fn heart(&self, name: &'static str) -> Heart {
+        self.inner.hearts.add(name)
+    }
+
+    /// The thread whose heart has not beaten for the longest time, and for how long, if that is more than `patience`.
+    #[must_use]
+    pub fn standing_still(&self, patience: Duration) -> Option<(&'static str, Duration)> {
+        self.inner.hearts.standing_still(patience)
+    }
+
     /// Every number at this moment.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

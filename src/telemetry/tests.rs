@@ -227,11 +227,17 @@ fn an_error_of_the_names_file_is_told_with_its_causes() {
 fn a_small_receive_buffer_is_a_warning() {
     let telemetry = Telemetry::default();
     let lines = lines_of(|| {
-        telemetry.receive_buffer(16 << 20, 208 << 10);
-        telemetry.receive_buffer(16 << 20, 32 << 20);
+        telemetry.receive_buffer(Some(16 << 20), 208 << 10);
+        telemetry.receive_buffer(Some(16 << 20), 32 << 20);
+        telemetry.receive_buffer(None, 16 << 20);
+        telemetry.kernel_dropped_earlier(0);
+        telemetry.kernel_dropped_earlier(3);
     });
     assert!(lines[0].starts_with("WARN") && lines[0].contains("rmem_max"), "{lines:#?}");
     assert!(lines[1].starts_with("INFO"), "{lines:#?}");
+    assert!(lines[2].starts_with("INFO") && lines[2].contains("chosen by the service manager"), "{lines:#?}");
+    assert!(lines[3].starts_with("WARN") && lines[3].contains("datagrams=3"), "{lines:#?}");
+    assert_eq!(lines.len(), 4);
 }
 
 #[test]
