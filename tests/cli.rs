@@ -34,7 +34,9 @@ fn help_names_every_command_and_the_exit_codes() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let help = text(&output.stdout);
-    for command in ["run", "validate", "print-config", "demo", "simulate", "appender", "decode", "quarantine"] {
+    for command in
+        ["run", "validate", "print-config", "demo", "simulate", "appender", "decode", "quarantine", "service"]
+    {
         assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command} is missing:\n{help}");
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{command} --help");
@@ -69,6 +71,17 @@ fn an_error_is_told_once_with_its_causes() {
     let error = text(&output.stderr);
     assert!(error.starts_with("error: cannot read /no/such/folder/datagrams.txt: "), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+#[cfg(not(windows))]
+#[test]
+fn the_service_of_windows_is_nothing_for_other_systems() {
+    for arguments in [&["service", "uninstall"][..], &["service", "install", "--config", "sense-otel.yaml"]] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let error = text(&output.stderr);
+        assert!(error.starts_with("error: ") && error.contains("otel-config/systemd"), "{error}");
+    }
 }
 
 const STOCK: &str = "/qseow-proxy-connection/;pro2-win2;Open connection;LAB;testuser_3;AppAccess;\

@@ -7,6 +7,7 @@ mod host;
 mod print_config;
 mod quarantine;
 mod run;
+mod service;
 mod simulate;
 mod stop;
 mod validate;
@@ -47,6 +48,7 @@ enum Command {
     Appender(appender::AppenderArgs),
     Decode(decode::DecodeArgs),
     Quarantine(quarantine::QuarantineArgs),
+    Service(service::ServiceArgs),
 }
 
 /// Does what the process's arguments ask for. Ends the process itself where help, version or a mistake was asked for.
@@ -61,21 +63,27 @@ pub fn main() -> ExitCode {
         Command::Appender(args) => appender::run(args),
         Command::Decode(args) => decode::run(args),
         Command::Quarantine(args) => quarantine::run(args),
+        Command::Service(args) => service::run(args),
     }
 }
 
 /// Prints an error with all its causes, once.
 fn report(error: &dyn Error) -> ExitCode {
-    let mut line = format!("error: {error}");
+    // There is no other place to say so.
+    let _ = writeln!(anstream::stderr(), "error: {}", chain(error));
+    ExitCode::FAILURE
+}
+
+/// An error with all its causes.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        line.push_str(": ");
-        line.push_str(&cause.to_string());
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
         source = cause.source();
     }
-    // There is no other place to say so.
-    let _ = writeln!(anstream::stderr(), "{line}");
-    ExitCode::FAILURE
+    text
 }
 
 #[cfg(test)]

@@ -10,13 +10,7 @@ pub(super) struct StopRequests {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(windows)]
-    ctrl_c: tokio::signal::windows::CtrlC,
-    #[cfg(windows)]
-    ctrl_break: tokio::signal::windows::CtrlBreak,
-    #[cfg(windows)]
-    close: tokio::signal::windows::CtrlClose,
-    #[cfg(windows)]
-    shutdown: tokio::signal::windows::CtrlShutdown,
+    source: Source,
 }
 
 #[cfg(unix)]
@@ -40,6 +34,19 @@ impl StopRequests {
     }
 }
 
+/// Who asks.
+#[cfg(windows)]
+#[derive(Debug)]
+enum Source {
+    Console {
+        ctrl_c: tokio::signal::windows::CtrlC,
+        ctrl_break: tokio::signal::windows::CtrlBreak,
+        close: tokio::signal::windows::CtrlClose,
+        shutdown: tokio::signal::windows::CtrlShutdown,
+    },
+    ServiceManager(tokio::sync::mpsc::UnboundedReceiver<()>),
+}
+
 #[cfg(windows)]
 impl StopRequests {
     /// To be called within a tokio runtime.
@@ -49,21 +56,36 @@ impl StopRequests {
     /// The system refuses to install a handler.
     pub(super) fn listen() -> io::Result<Self> {
         use tokio::signal::windows;
-        Ok(Self {
+        let source = Source::Console {
             ctrl_c: windows::ctrl_c()?,
             ctrl_break: windows::ctrl_break()?,
             close: windows::ctrl_close()?,
             shutdown: windows::ctrl_shutdown()?,
-        })
+        };
+        Ok(Self { source })
+    }
+
+    /// The service manager asks once; what it sends later is the same wish, and no reason to hurry.
+    pub(super) const fn of_a_service(requests: tokio::sync::mpsc::UnboundedReceiver<()>) -> Self {
+        Self { source: Source::ServiceManager(requests) }
     }
 
     /// Waits for the next request.
     pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.ctrl_c.recv() => (),
-            _ = self.ctrl_break.recv() => (),
-            _ = self.close.recv() => (),
-            _ = self.shutdown.recv() => (),
+        match &mut self.source {
+            Source::Console { ctrl_c, ctrl_break, close, shutdown } => tokio::select! {
+                _ = ctrl_c.recv() => (),
+                _ = ctrl_break.recv() => (),
+                _ = close.recv() => (),
+                _ = shutdown.recv() => (),
+            },
+            Source::ServiceManager(requests) => {
+                if requests.recv().await.is_none() {
+                    return std::future::pending().await;
+                }
+                requests.close();
+                while requests.try_recv().is_ok() {}
+            }
         }
     }
 }

@@ -36,7 +36,7 @@ use crate::time::Timestamp;
 
 pub use counters::OTHER;
 pub use heart::Heart;
-pub use log::{Log, LogError, init_log};
+pub use log::{Log, LogError, init_log, init_log_in, log_file};
 pub use snapshot::{Balance, NodeCounts, SignalCounts, Snapshot};
 pub use store::Recovery;
 

@@ -245,3 +245,21 @@ fn a_level_that_is_no_directive_is_an_error() {
     let error = init_log("sense_otel=loud").expect_err("no such level");
     assert!(matches!(error, LogError::Level(_)), "{error}");
 }
+
+#[test]
+fn log_files_are_named_by_the_day_and_appended_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for line in ["one", "two"] {
+        let mut file = log_file(&folder.path().join("log")).expect("a file");
+        file.write_all(format!("{line}\n").as_bytes()).expect("a line");
+    }
+    let files: Vec<_> = std::fs::read_dir(folder.path().join("log")).expect("a folder").collect();
+    assert_eq!(files.len(), 1, "or midnight has come in between");
+    let path = files[0].as_ref().expect("an entry").path();
+    assert_eq!(std::fs::read_to_string(&path).expect("text"), "one\ntwo\n");
+    let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+    assert!(name.starts_with("sense-otel.20") && name.ends_with(".log") && name.len() == 25, "{name}");
+    // A file where the folder should be.
+    let error = log_file(&path).err().expect("no folder");
+    assert!(matches!(error, LogError::Folder(_)), "{error}");
+}
