@@ -16,7 +16,7 @@ use sense_otel::event::{self, Datagram};
 use sense_otel::otlp::{Encoder, Limits};
 use sense_otel::processor::ids::Key;
 use sense_otel::processor::{Config, Input, Output, Processor, Report};
-use sense_otel::signal::{LogRecord, Resource, Span};
+use sense_otel::signal::{LogRecord, Resource, Run, Span};
 use sense_otel::time::{Now, RunningTime, Timestamp};
 
 /// 2026-11-23 08:00:00 UTC.
@@ -52,6 +52,14 @@ impl Output for Encoding {
 
     fn span(&mut self, resource: &Arc<Resource>, span: &Span<'_>) {
         self.0.span(resource, span);
+    }
+
+    fn log_alike(&mut self, resource: &Arc<Resource>, record: &LogRecord<'_>, runs: &[Run<'_>]) {
+        self.0.log_alike(resource, record, runs);
+    }
+
+    fn span_alike(&mut self, resource: &Arc<Resource>, span: &Span<'_>, runs: &[Run<'_>]) {
+        self.0.span_alike(resource, span, runs);
     }
 
     fn report(&mut self, report: Report<'_>) {

@@ -4,6 +4,8 @@
 //! allocation on its way to the request buffer. The generated protobuf types stay inside the tests of `otlp`.
 
 use std::fmt;
+use std::ops::Range;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 
@@ -106,6 +108,54 @@ pub enum Value<'a> {
     Bool(bool),
     /// A list of texts.
     Texts(&'a [&'a str]),
+}
+
+/// Attributes of a record that many records have alike, one behind the other: an encoder need encode them only once.
+#[derive(Clone, Debug)]
+pub struct Run<'a> {
+    /// Their places among the attributes of the record.
+    pub places: Range<usize>,
+    /// What the encoder has made of them, or will.
+    pub encoded: &'a Encoded,
+}
+
+/// What an encoder made of attributes. Belongs to whatever the attributes are made from, which must never change.
+#[derive(Default)]
+pub struct Encoded(OnceLock<Box<[u8]>>);
+
+impl Encoded {
+    /// Nothing yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    /// The bytes, made now if they have not been before.
+    pub fn get_or_make(&self, make: impl FnOnce() -> Box<[u8]>) -> &[u8] {
+        self.0.get_or_init(make)
+    }
+}
+
+/// A copy may be changed, so that it has to be encoded anew.
+impl Clone for Encoded {
+    fn clone(&self) -> Self {
+        Self::new()
+    }
+}
+
+/// It says nothing that what it belongs to does not say.
+impl PartialEq for Encoded {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Encoded {}
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Encoded")
+    }
 }
 
 /// How much attention a log record asks for. The discriminant is OTLP's severity number.

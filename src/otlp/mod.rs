@@ -17,14 +17,14 @@
 
 use std::sync::Arc;
 
-use crate::signal::{ExportRequest, LogRecord, Resource, Signal, Span};
+use crate::signal::{ExportRequest, LogRecord, Resource, Run, Signal, Span};
 
 mod message;
 mod request;
 mod split;
 mod wire;
 
-use message::Scope;
+use message::{Scope, With};
 use request::Requests;
 pub use split::{count, split};
 
@@ -69,12 +69,22 @@ impl Encoder {
 
     /// Adds a log record of this resource. Hand over the same `Arc` for the same resource: it is found faster.
     pub fn log(&mut self, resource: &Arc<Resource>, record: &LogRecord<'_>) {
-        self.logs.add(resource, record);
+        self.log_alike(resource, record, &[]);
+    }
+
+    /// The same, where these attributes are encoded already or will be needed again.
+    pub fn log_alike(&mut self, resource: &Arc<Resource>, record: &LogRecord<'_>, runs: &[Run<'_>]) {
+        self.logs.add(resource, &With { record, runs });
     }
 
     /// Adds a span of this resource. Hand over the same `Arc` for the same resource: it is found faster.
     pub fn span(&mut self, resource: &Arc<Resource>, span: &Span<'_>) {
-        self.traces.add(resource, span);
+        self.span_alike(resource, span, &[]);
+    }
+
+    /// The same, where these attributes are encoded already or will be needed again.
+    pub fn span_alike(&mut self, resource: &Arc<Resource>, span: &Span<'_>, runs: &[Run<'_>]) {
+        self.traces.add(resource, &With { record: span, runs });
     }
 
     /// All requests since the last time: those of logs, then those of traces, each in the order of what they hold.

@@ -40,6 +40,9 @@ pub(super) trait Sink: Sized {
     /// A number in groups of seven bits, lowest first, as few bytes as it takes.
     fn varint(&mut self, value: u64);
 
+    /// Fields that all have a length and were written before, perhaps as those of another number: each under this key.
+    fn fields(&mut self, key: u8, fields: &[u8]);
+
     /// A field's number and the kind of what follows.
     #[inline]
     fn key(&mut self, field: u32, kind: Kind) {
@@ -156,6 +159,31 @@ impl Sink for Vec<u8> {
         }
         self.push(value as u8);
     }
+
+    #[inline]
+    fn fields(&mut self, key: u8, fields: &[u8]) {
+        let start = self.len();
+        self.extend_from_slice(fields);
+        if fields.first().is_some_and(|first| *first != key) {
+            set_keys(self.get_mut(start..).unwrap_or_default(), key);
+        }
+    }
+}
+
+/// Replaces the key, one byte, of each of these fields.
+fn set_keys(mut fields: &mut [u8], key: u8) {
+    while let Some((first, behind)) = fields.split_first_mut() {
+        *first = key;
+        let (mut length, mut read) = (0, 0);
+        while let Some(&byte) = behind.get(read) {
+            length |= usize::from(byte & 0x7f) << (7 * read);
+            read += 1;
+            if byte < 0x80 {
+                break;
+            }
+        }
+        fields = behind.get_mut(read + length..).unwrap_or_default();
+    }
 }
 
 /// A sink that only counts.
@@ -170,6 +198,11 @@ impl Sink for Length {
     #[inline]
     fn varint(&mut self, value: u64) {
         self.0 += varint_length(value);
+    }
+
+    #[inline]
+    fn fields(&mut self, _: u8, fields: &[u8]) {
+        self.0 += fields.len();
     }
 
     /// What is only counted need not be counted twice, once for its length and once for itself.

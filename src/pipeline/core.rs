@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::otlp::{Encoder, Limits};
 use crate::processor::{Input, Output, Processor, Report};
 use crate::receiver::{Batch, CHANNEL_BATCHES};
-use crate::signal::{LogRecord, Resource, Signal, Span};
+use crate::signal::{LogRecord, Resource, Run, Signal, Span};
 use crate::store::Store;
 use crate::telemetry::{DropReason, NodeActivity, Telemetry};
 use crate::time::{Now, RunningTime};
@@ -237,15 +237,23 @@ impl Core {
 
 impl Output for Encoding {
     fn log(&mut self, resource: &Arc<Resource>, record: &LogRecord<'_>) {
+        self.log_alike(resource, record, &[]);
+    }
+
+    fn span(&mut self, resource: &Arc<Resource>, span: &Span<'_>) {
+        self.span_alike(resource, span, &[]);
+    }
+
+    fn log_alike(&mut self, resource: &Arc<Resource>, record: &LogRecord<'_>, runs: &[Run<'_>]) {
         if self.logs_wanted {
-            self.encoder.log(resource, record);
+            self.encoder.log_alike(resource, record, runs);
             self.logs += 1;
         }
     }
 
-    fn span(&mut self, resource: &Arc<Resource>, span: &Span<'_>) {
+    fn span_alike(&mut self, resource: &Arc<Resource>, span: &Span<'_>, runs: &[Run<'_>]) {
         if self.traces_wanted {
-            self.encoder.span(resource, span);
+            self.encoder.span_alike(resource, span, runs);
             self.spans += 1;
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::event::agent::Agent;
 use crate::event::{Event, Guid, text};
+use crate::signal::Encoded;
 
 use super::filter::Handling;
 use super::generations::Generations;
@@ -25,6 +26,8 @@ pub enum Browser {
         original: Box<str>,
         /// What was read out of it.
         agent: Agent,
+        /// Its attributes, encoded.
+        encoded: Encoded,
     },
     /// Only a keyed hash of the string.
     Hash(Box<str>),
@@ -54,6 +57,8 @@ pub struct Target {
     pub origin: Option<Box<str>>,
     /// The prefix of the virtual proxy.
     pub virtual_proxy: Option<Box<str>>,
+    /// Its attributes, encoded.
+    pub encoded: Encoded,
 }
 
 impl Target {
@@ -107,7 +112,11 @@ impl Details {
                 let hash = self.hasher.hash_one(&*original);
                 let same =
                     |browser: &Browser| matches!(browser, Browser::Clear { original: ours, .. } if **ours == *original);
-                let make = || Browser::Clear { original: original.as_ref().into(), agent: Agent::parse(user_agent) };
+                let make = || Browser::Clear {
+                    original: original.as_ref().into(),
+                    agent: Agent::parse(user_agent),
+                    encoded: Encoded::new(),
+                };
                 Some(self.browsers.get(hash, same, make, |browser| self.hasher.hash_one(browser.original())))
             }
         }
@@ -142,6 +151,7 @@ impl Details {
             path: kept(path),
             origin: kept(event.origin.as_deref()),
             virtual_proxy: kept(event.virtual_proxy.as_deref()),
+            encoded: Encoded::new(),
         };
         let rehash =
             |target: &Target| self.hasher.hash_one((target.app, target.app_name.as_deref(), target.path.as_deref()));

@@ -8,6 +8,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use crate::event::{User, caseless, text};
+use crate::signal::Encoded;
 
 use super::generations::Generations;
 use super::hashing::Seeded;
@@ -128,6 +129,8 @@ pub struct Identity {
     pub user_hash: Option<Box<str>>,
     /// What the user is called in a sentence.
     pub label: Box<str>,
+    /// Its attributes, encoded.
+    pub encoded: Encoded,
 }
 
 /// Identities that are in use, each kept once.
@@ -189,6 +192,7 @@ fn clear(ids: &Ids, user: &User<'_>, length_max: usize) -> Identity {
         directory: user.directory.as_deref().map(Box::from),
         user_hash: None,
         label: user_id.as_ref().into(),
+        encoded: Encoded::new(),
     }
 }
 
@@ -200,7 +204,8 @@ impl Identity {
             Some(beginning) => format!("user {beginning}").into(),
             None => "a user".into(),
         };
-        Self { key, user_id: None, user_name: None, directory: None, user_hash: hash, label }
+        let encoded = Encoded::new();
+        Self { key, user_id: None, user_name: None, directory: None, user_hash: hash, label, encoded }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::signal::{
 };
 use crate::time::{Now, Timestamp};
 
+use super::attributes::Attributes;
 use super::body;
 use super::detail::{Browser, Client, Target};
 use super::filter::Identity;
@@ -57,9 +58,6 @@ const GAP_COUNT: &str = "qlik.sense.receiver.gap.count";
 
 /// How many apps a heartbeat names at most.
 const HEARTBEAT_APPS_MAX: usize = 32;
-
-/// How many attributes the largest record has; room for all of them is taken at once.
-const ATTRIBUTES_MAX: usize = 24;
 
 /// Length of a `qlik.sense.session.start` marker: long enough to be drawn, short enough not to mean anything.
 const MARKER: Duration = Duration::from_millis(1);
@@ -175,11 +173,11 @@ impl Mapping {
             severity: if occurrence.failure.is_some() { Severity::Warn } else { Severity::Info },
             event_name: occurrence.event.action.event_name(),
             body: &self.body,
-            attributes: &attributes.0,
+            attributes: &attributes.all,
             trace_id,
             span_id,
         };
-        output.log(&occurrence.node.resource, &record);
+        output.log_alike(&occurrence.node.resource, &record, attributes.runs());
     }
 
     fn ended(&mut self, now: Now, session: &Session, end: Timestamp, reason: EndReason, output: &mut impl Output) {
@@ -225,7 +223,7 @@ impl Mapping {
         attributes.text(SESSION_ID, session_id.as_str());
         attributes.identity(&session.identity);
         attributes.session(session, &texts);
-        attributes.0.push(Attribute { key: SESSION_APPS, value: Value::Texts(&apps) });
+        attributes.all.push(Attribute { key: SESSION_APPS, value: Value::Texts(&apps) });
         attributes.int(SESSION_CONNECTIONS, session.connections_opened);
         self.session_record(now, session, Severity::Info, "qlik.sense.session.heartbeat", &attributes, output);
     }
@@ -246,11 +244,11 @@ impl Mapping {
             severity,
             event_name,
             body: &self.body,
-            attributes: &attributes.0,
+            attributes: &attributes.all,
             trace_id: Some(session.trace_id),
             span_id: Some(session.segment.span_id),
         };
-        output.log(&session.node.resource, &record);
+        output.log_alike(&session.node.resource, &record, attributes.runs());
     }
 }
 
@@ -273,10 +271,10 @@ fn session_span(session: &Session, segment: Piece, end: Timestamp, reason: EndRe
         kind: SpanKind::Internal,
         start: segment.start,
         end,
-        attributes: &attributes.0,
+        attributes: &attributes.all,
         links: link.as_slice(),
     };
-    output.span(&session.node.resource, &span);
+    output.span_alike(&session.node.resource, &span, attributes.runs());
 }
 
 fn connection_span(
@@ -312,10 +310,10 @@ fn connection_span(
         kind: SpanKind::Server,
         start: part.start,
         end: end.max(part.start),
-        attributes: &attributes.0,
+        attributes: &attributes.all,
         links: &both,
     };
-    output.span(&session.node.resource, &span);
+    output.span_alike(&session.node.resource, &span, attributes.runs());
     if reason != CloseReason::Rollover {
         output.report(Report::ConnectionEnded {
             node: &session.node.name,
@@ -344,10 +342,10 @@ fn start_marker(session: &Session, ids: &Ids, output: &mut impl Output) {
         kind: SpanKind::Internal,
         start: session.start,
         end: session.start + MARKER,
-        attributes: &attributes.0,
+        attributes: &attributes.all,
         links: &[],
     };
-    output.span(&session.node.resource, &span);
+    output.span_alike(&session.node.resource, &span, attributes.runs());
 }
 
 const fn local_link(trace_id: TraceId, span_id: SpanId) -> Link<'static> {
@@ -365,58 +363,34 @@ fn context(placement: Placement<'_>) -> (Option<TraceId>, Option<SpanId>) {
     }
 }
 
-/// Attributes in the making.
-struct Attributes<'a>(Vec<Attribute<'a>>);
-
 impl<'a> Attributes<'a> {
-    fn new() -> Self {
-        Self(Vec::with_capacity(ATTRIBUTES_MAX))
-    }
-
-    fn text(&mut self, key: &'static str, text: &'a str) {
-        self.0.push(Attribute { key, value: Value::Text(text) });
-    }
-
-    fn maybe(&mut self, key: &'static str, text: Option<&'a str>) {
-        if let Some(text) = text {
-            self.text(key, text);
-        }
-    }
-
-    fn int(&mut self, key: &'static str, number: u32) {
-        self.0.push(Attribute { key, value: Value::Int(number.into()) });
-    }
-
-    /// A flag is sent only where it is raised.
-    fn flag(&mut self, key: &'static str, raised: bool) {
-        if raised {
-            self.0.push(Attribute { key, value: Value::Bool(true) });
-        }
-    }
-
     fn identity(&mut self, identity: &'a Identity) {
-        self.maybe(USER_ID, identity.user_id.as_deref());
-        self.maybe(USER_NAME, identity.user_name.as_deref());
-        self.maybe(USER_DIRECTORY, identity.directory.as_deref());
-        self.maybe(USER_HASH, identity.user_hash.as_deref());
+        self.run(&identity.encoded, |all| {
+            all.maybe(USER_ID, identity.user_id.as_deref());
+            all.maybe(USER_NAME, identity.user_name.as_deref());
+            all.maybe(USER_DIRECTORY, identity.directory.as_deref());
+            all.maybe(USER_HASH, identity.user_hash.as_deref());
+        });
     }
 
     fn target(&mut self, target: &'a Target) {
-        self.maybe(APP_ID, target.app_id.as_deref());
-        self.maybe(APP_NAME, target.app_name.as_deref());
-        self.maybe(URL_PATH, target.path.as_deref());
-        self.maybe(EVENT_ORIGIN, target.origin.as_deref());
-        self.maybe(VIRTUAL_PROXY_PREFIX, target.virtual_proxy.as_deref());
+        self.run(&target.encoded, |all| {
+            all.maybe(APP_ID, target.app_id.as_deref());
+            all.maybe(APP_NAME, target.app_name.as_deref());
+            all.maybe(URL_PATH, target.path.as_deref());
+            all.maybe(EVENT_ORIGIN, target.origin.as_deref());
+            all.maybe(VIRTUAL_PROXY_PREFIX, target.virtual_proxy.as_deref());
+        });
     }
 
     fn client(&mut self, browser: Option<&'a Browser>, client: Option<&'a Client>, texts: &'a Texts) {
         match browser {
-            Some(Browser::Clear { original, agent }) => {
-                self.text(USER_AGENT_ORIGINAL, original);
-                self.maybe(USER_AGENT_NAME, agent.name());
-                self.maybe(USER_AGENT_VERSION, agent.version());
-                self.maybe(USER_AGENT_OS_NAME, agent.os());
-            }
+            Some(Browser::Clear { original, agent, encoded }) => self.run(encoded, |all| {
+                all.text(USER_AGENT_ORIGINAL, original);
+                all.maybe(USER_AGENT_NAME, agent.name());
+                all.maybe(USER_AGENT_VERSION, agent.version());
+                all.maybe(USER_AGENT_OS_NAME, agent.os());
+            }),
             Some(Browser::Hash(hash)) => self.text(USER_AGENT_HASH, hash),
             None => {}
         }

@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{self, Action, Datagram, Event, Guid, RejectReason, User, text};
-use crate::signal::{LogRecord, Resource, Span};
+use crate::signal::{LogRecord, Resource, Run, Span};
 use crate::time::{Now, RunningTime, Timestamp};
 
+mod attributes;
 mod body;
 pub mod detail;
 pub mod filter;
@@ -98,6 +99,17 @@ pub trait Output {
     fn log(&mut self, resource: &Arc<Resource>, record: &LogRecord<'_>);
     /// A span is complete.
     fn span(&mut self, resource: &Arc<Resource>, span: &Span<'_>);
+
+    /// A log record is complete, and many have these attributes of it alike. Whoever does not encode need not know.
+    fn log_alike(&mut self, resource: &Arc<Resource>, record: &LogRecord<'_>, _runs: &[Run<'_>]) {
+        self.log(resource, record);
+    }
+
+    /// A span is complete, and many have these attributes of it alike. Whoever does not encode need not know.
+    fn span_alike(&mut self, resource: &Arc<Resource>, span: &Span<'_>, _runs: &[Run<'_>]) {
+        self.span(resource, span);
+    }
+
     /// Something happened that has to be counted.
     fn report(&mut self, report: Report<'_>);
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what a test's helper finds wrong fails the test")]
 
 mod model;
+mod runs;
 
 use std::mem;
 use std::sync::Arc;

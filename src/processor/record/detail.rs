@@ -8,6 +8,7 @@ use crate::event::{Guid, User, text};
 use crate::processor::detail::{self, Browser, Client, Details, Target};
 use crate::processor::filter::{Handling, Identities, Identity, Privacy};
 use crate::processor::ids::Ids;
+use crate::signal::Encoded;
 
 use super::read::Reader;
 use super::write::Writer;
@@ -65,7 +66,7 @@ pub(in crate::processor) fn write_browser(writer: &mut Writer<'_>, browser: &Bro
             writer.byte(HASHED);
             writer.text(hash);
         }
-        Browser::Clear { original, agent } => {
+        Browser::Clear { original, agent, .. } => {
             let known = BEGINNINGS.iter().zip(1_u8..);
             let known = known.filter_map(|(beginning, number)| Some((number, original.strip_prefix(beginning)?)));
             let (beginning, rest) = known.into_iter().next().unwrap_or((0, original));
@@ -217,7 +218,7 @@ impl Memory<'_> {
         }
         let original = text::cut(&original, self.length_max).as_ref().into();
         let agent = Agent::from_parts(name, version, os);
-        Some(Some(self.details.restored_browser(&Browser::Clear { original, agent })))
+        Some(Some(self.details.restored_browser(&Browser::Clear { original, agent, encoded: Encoded::new() })))
     }
 
     /// The client as it may be kept now: `Some(None)` where nothing of it may.
@@ -267,13 +268,22 @@ impl Memory<'_> {
             path,
             origin: origin.map(kept),
             virtual_proxy: virtual_proxy.map(kept),
+            encoded: Encoded::new(),
         }))
     }
 
     /// A target of which only the prefix of its virtual proxy is known.
     pub(in crate::processor) fn target_of_proxy(&mut self, virtual_proxy: &str) -> Arc<Target> {
         let virtual_proxy = Some(text::cut(virtual_proxy, self.length_max).as_ref().into());
-        let target = Target { app: None, app_id: None, app_name: None, path: None, origin: None, virtual_proxy };
+        let target = Target {
+            app: None,
+            app_id: None,
+            app_name: None,
+            path: None,
+            origin: None,
+            virtual_proxy,
+            encoded: Encoded::new(),
+        };
         self.details.restored_target(&target)
     }
 }
