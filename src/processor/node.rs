@@ -65,13 +65,7 @@ impl Nodes {
 
     /// The node with this name, new if need be; `None` when there are too many.
     pub(super) fn find_or_add(&mut self, name: &str) -> Option<&mut Known> {
-        let name = text::cut(name, self.length_max);
-        let key = caseless(&name);
-        let index = match self.by_key.get(key.as_ref()) {
-            Some(&index) => index,
-            None if self.is_full() => return None,
-            None => self.add(&name, &key),
-        };
+        let index = self.place_of(name)?;
         let known = self.nodes.get_mut(index)?;
         known.changed = true;
         Some(known)
@@ -118,14 +112,17 @@ impl Nodes {
 
     /// The place of a node that something was stored of, if there is room for it.
     pub(super) fn find_or_restore(&mut self, name: &str) -> Option<u16> {
+        self.place_of(name).and_then(|index| u16::try_from(index).ok())
+    }
+
+    fn place_of(&mut self, name: &str) -> Option<usize> {
         let name = text::cut(name, self.length_max);
         let key = caseless(&name);
-        let index = match self.by_key.get(key.as_ref()) {
-            Some(&index) => index,
-            None if self.is_full() => return None,
-            None => self.add(&name, &key),
-        };
-        u16::try_from(index).ok()
+        match self.by_key.get(key.as_ref()) {
+            Some(&index) => Some(index),
+            None if self.is_full() => None,
+            None => Some(self.add(&name, &key)),
+        }
     }
 
     /// Something of a node happened at this moment, which says something only where nothing else is known of it.
