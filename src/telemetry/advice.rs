@@ -20,6 +20,7 @@ pub(super) fn expired(reason: &str) -> &'static str {
         "size" => "oldest first, the outbox is over store.max_size",
         "age" => "oldest first, the outbox is over store.max_age",
         "memory" => "oldest first, the disk of the store fails and the memory is full",
+        "unwritten" => "the disk of the store did not take it before the end",
         "damaged" => "what the disk of the store gives back is not what was written",
         _ => "the disk of the store does not give it back",
     }

@@ -43,6 +43,7 @@ pub(super) struct Counters {
     pub(super) store_degraded: Counter,
     pub(super) store_failures: Counter,
     pub(super) store_lost_frames: Counter,
+    pub(super) store_lost_records: Counter,
     pub(super) pushed_out: Counter,
     pub(super) signals: [SignalCounters; 3],
 }
@@ -135,6 +136,7 @@ impl Counters {
             store_degraded: self.store_degraded.value() > 0,
             store_failures: self.store_failures.value(),
             store_lost_frames: self.store_lost_frames.value(),
+            store_lost_records: self.store_lost_records.value(),
             pushed_out: self.pushed_out.value(),
             signals: self.signals.each_ref().map(SignalCounters::counts),
             nodes: nodes.counts(),

@@ -53,6 +53,7 @@ const CONNECTION_CLOSE_REASON: &str = "qlik.sense.connection.close.reason";
 const OUTCOME: &str = "sense_otel.outcome";
 const REASON: &str = "sense_otel.reason";
 const SIGNAL: &str = "sense_otel.signal";
+const KIND: &str = "sense_otel.kind";
 
 /// Upper bounds of the duration histograms in seconds: from a page that was left at once to a whole day.
 const DURATION_BOUNDS: [f64; 15] = [
@@ -307,6 +308,13 @@ fn observe_receiver(meter: &Meter, telemetry: &Telemetry) {
         .with_description("Reads from a socket that failed.")
         .with_callback(move |instrument| instrument.observe(failures.inner.counters.receive_failures.value(), &[]))
         .build();
+    let restored = telemetry.clone();
+    meter
+        .u64_observable_counter("sense_otel.receiver.restored")
+        .with_unit("{datagram}")
+        .with_description("Datagrams that an earlier process received and held.")
+        .with_callback(move |instrument| instrument.observe(restored.inner.counters.restored_held.value(), &[]))
+        .build();
     let held = telemetry.clone();
     meter
         .i64_observable_up_down_counter("sense_otel.receiver.held")
@@ -340,6 +348,18 @@ fn observe_exporter(meter: &Meter, telemetry: &Telemetry) {
             }
         })
         .build();
+    let restored = telemetry.clone();
+    meter
+        .u64_observable_counter("sense_otel.exporter.restored")
+        .with_unit("{item}")
+        .with_description("Log records and spans that an earlier process made and did not deliver.")
+        .with_callback(move |instrument| {
+            let snapshot = restored.snapshot();
+            for signal in [Signal::Logs, Signal::Traces] {
+                instrument.observe(snapshot.signal(signal).restored, &[KeyValue::new(SIGNAL, signal.as_str())]);
+            }
+        })
+        .build();
     let pending = telemetry.clone();
     meter
         .i64_observable_up_down_counter("sense_otel.exporter.pending")
@@ -369,6 +389,18 @@ fn observe_store(meter: &Meter, telemetry: &Telemetry) {
         .with_unit("{failure}")
         .with_description("Files of the store that failed, and that could not be made.")
         .with_callback(move |instrument| instrument.observe(failures.inner.counters.store_failures.value(), &[]))
+        .build();
+    let lost = telemetry.clone();
+    meter
+        .u64_observable_counter("sense_otel.store.lost")
+        .with_unit("{item}")
+        .with_description("What had been on disk and could not be read back at the start.")
+        .with_callback(move |instrument| {
+            let counters = &lost.inner.counters;
+            for (kind, count) in [("frame", &counters.store_lost_frames), ("record", &counters.store_lost_records)] {
+                instrument.observe(count.value(), &[KeyValue::new(KIND, kind)]);
+            }
+        })
         .build();
 }
 

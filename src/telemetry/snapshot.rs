@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub store_failures: u64,
     /// Frames of the store that had been durable and could not be read back at the start.
     pub store_lost_frames: u64,
+    /// Records of what was open that could not be read back at the start, or that a newer version wrote.
+    pub store_lost_records: u64,
     /// Requests that were in the quarantine and had to make room for newer ones.
     pub pushed_out: u64,
     /// What became of the items of each signal, in the order logs, traces, metrics; see [`Snapshot::signal`].

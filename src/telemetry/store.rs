@@ -43,6 +43,7 @@ impl Telemetry {
         counters.restored_held.add(held.saturating_add(rejected));
         counters.held.set(held);
         self.rejected(RejectReason::TooManyNodes, rejected);
+        counters.store_lost_records.add(damaged.saturating_add(newer));
         if damaged > 0 {
             error!(
                 records = damaged,

@@ -93,6 +93,41 @@ fn items_balance_by_signal() {
 }
 
 #[test]
+fn what_an_earlier_process_left_is_on_its_side_of_both_equations() {
+    let telemetry = Telemetry::default();
+    let recovery = Recovery { sessions: 3, held: 2, rejected: 1, damaged: 4, newer: 5, ..Recovery::default() };
+    let lines = lines_of(|| {
+        telemetry.restored(Signal::Traces, 7);
+        telemetry.recovered(&recovery);
+        telemetry.store_damaged(6, 100, 1);
+        telemetry.store_records_are_old();
+        telemetry.store_files_set_aside(&["a.segment".to_owned()], &["b.segment".to_owned()]);
+    });
+    let snapshot = telemetry.snapshot();
+    assert_eq!((snapshot.restored_held, snapshot.held), (3, 2));
+    assert_eq!(snapshot.datagrams_balance(), Balance { incoming: 3, outgoing: 3 });
+    assert_eq!(snapshot.signal(Signal::Traces).pending(), 7);
+    assert_eq!((snapshot.store_lost_frames, snapshot.store_lost_records), (6, 9));
+    let errors = lines.iter().filter(|line| line.starts_with("ERROR")).count();
+    assert_eq!(errors, 6, "{lines:#?}");
+}
+
+#[test]
+fn a_disk_that_fails_is_told_and_counted_until_it_works_again() {
+    let telemetry = Telemetry::default();
+    let lines = lines_of(|| {
+        telemetry.store_file_abandoned("input_output");
+        telemetry.store_degraded("disk_full");
+        assert!(telemetry.snapshot().store_degraded);
+        telemetry.store_durable();
+    });
+    let snapshot = telemetry.snapshot();
+    assert_eq!((snapshot.store_degraded, snapshot.store_failures), (false, 2));
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    assert!(lines[1].contains("DEGRADED") && lines[1].contains("disk_full"), "{lines:#?}");
+}
+
+#[test]
 fn nodes_are_counted_without_case_and_within_bounds() {
     let telemetry = Telemetry::default();
     telemetry.event("PRO2-Win1", Action::SessionStart);

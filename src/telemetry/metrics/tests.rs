@@ -181,6 +181,10 @@ async fn shutdown_sends_the_last_numbers() {
     assert_eq!(value("sense_otel.receiver.datagrams{sense_otel.outcome=dropped,sense_otel.reason=channel_full}"), 2.0);
     assert_eq!(value("sense_otel.receiver.kernel_drops{}"), 3.0);
     assert_eq!(value("sense_otel.receiver.held{}"), 4.0);
+    assert_eq!(value("sense_otel.receiver.restored{}"), 0.0);
+    assert_eq!(value("sense_otel.exporter.restored{sense_otel.signal=traces}"), 0.0);
+    assert_eq!(value("sense_otel.store.degraded{}"), 0.0);
+    assert_eq!(value("sense_otel.store.lost{sense_otel.kind=frame}"), 0.0);
     assert_eq!(value("sense_otel.receiver.gap.events{qlik.sense.node=pro2-win1}"), 7.0);
     assert_eq!(value("sense_otel.exporter.items{sense_otel.outcome=acknowledged,sense_otel.signal=logs}"), 6.0);
     assert_eq!(value("sense_otel.exporter.pending{sense_otel.signal=logs}"), 4.0);
