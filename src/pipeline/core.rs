@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::otlp::{Encoder, Limits};
 use crate::processor::{Input, Output, Processor, Report};
 use crate::receiver::{Batch, CHANNEL_BATCHES};
-use crate::signal::{LogRecord, Resource, Run, Signal, Span};
+use crate::signal::{ExportRequest, LogRecord, Resource, Run, Signal, Span};
 use crate::store::Store;
 use crate::telemetry::{DropReason, NodeActivity, Telemetry};
 use crate::time::{Now, RunningTime};
@@ -79,6 +79,7 @@ impl Core {
     pub(super) fn run(mut self, batches: &Receiver<Batch>, names: &Receiver<Names>) -> usize {
         // A store that is gone has ended the whole pipeline; what was open is on its disk.
         let _ = self.work(batches, names).and_then(|()| self.finish());
+        self.give_up();
         self.output.telemetry.held(self.processor.held() as u64);
         self.show_activity();
         self.processor.open_sessions()
@@ -176,11 +177,15 @@ impl Core {
     fn commit(&mut self, now: Now) -> Result<(), Closed> {
         self.frame_due = None;
         self.frame_datagrams = 0;
-        let requests = self.output.encoder.finish();
-        let telemetry = &self.output.telemetry;
-        telemetry.produced(Signal::Logs, std::mem::take(&mut self.output.logs));
-        telemetry.produced(Signal::Traces, std::mem::take(&mut self.output.spans));
+        let requests = self.output.finish();
         self.journal.commit(now, requests, &mut self.processor)
+    }
+
+    /// Counts what was made and has not come into the store. At an end as it should be, that is nothing.
+    fn give_up(&mut self) {
+        for request in self.journal.give_up().into_iter().chain(self.output.finish()) {
+            self.output.telemetry.expired(request.signal, request.items.into(), "unwritten");
+        }
     }
 
     /// Nothing more will come. What is held for its order outlives us in a store on disk, and is let go otherwise.
@@ -188,7 +193,7 @@ impl Core {
         let deadline = self.clock.now().running + LAST_PATIENCE;
         while !self.journal.has_room()? {
             if self.clock.now().running >= deadline {
-                return Ok(());
+                return Err(Closed);
             }
             thread::sleep(ROOM_INTERVAL);
         }
@@ -232,6 +237,15 @@ impl Core {
             last_event: status.last_event,
         });
         telemetry.set_active(nodes.collect());
+    }
+}
+
+impl Encoding {
+    /// The requests so far, whose items count as produced from here on.
+    fn finish(&mut self) -> Vec<ExportRequest> {
+        self.telemetry.produced(Signal::Logs, std::mem::take(&mut self.logs));
+        self.telemetry.produced(Signal::Traces, std::mem::take(&mut self.spans));
+        self.encoder.finish()
     }
 }
 

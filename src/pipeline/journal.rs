@@ -17,7 +17,7 @@ const PORTION: Room = Room { records: 1000, bytes: 1024 * 1024 };
 /// How often the store is asked whether it has room again.
 pub(super) const ROOM_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The store has ended before the core.
+/// The store takes nothing any more: it has ended before the core, or its disk hangs while the core ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
@@ -113,8 +113,16 @@ impl Journal {
                 self.refused = Some(commit);
                 Ok(())
             }
-            Err(AppendError::Closed(_)) => Err(Closed),
+            Err(AppendError::Closed(commit)) => {
+                self.refused = Some(commit);
+                Err(Closed)
+            }
         }
+    }
+
+    /// Gives back the requests that the store has not taken, at the end.
+    pub(super) fn give_up(&mut self) -> Vec<ExportRequest> {
+        self.refused.take().map_or_else(Vec::new, |commit| commit.requests)
     }
 }
 

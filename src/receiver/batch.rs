@@ -47,6 +47,14 @@ struct Entry {
 }
 
 impl Batch {
+    /// A batch for a test of whoever takes them.
+    #[cfg(test)]
+    pub(crate) fn of<'a>(datagrams: impl IntoIterator<Item = Datagram<'a>>) -> Self {
+        let mut batch = Supply::new().batch();
+        datagrams.into_iter().for_each(|datagram| batch.push(datagram));
+        batch
+    }
+
     /// How many datagrams it holds.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,10 +1,12 @@
-//! The end of the core while the disk fails.
+//! The core while the disk fails or hangs.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{channel, sync_channel};
 
+use crate::event::Datagram;
 use crate::processor::{self, ids::Key};
 use crate::store::storage::{File, FileSystem, Lock, Storage};
 use crate::store::{Config, Opened, Recovered, Status, Unobserved};
@@ -77,6 +79,11 @@ fn datagram(command: &str) -> Vec<u8> {
     format!("/qseow-proxy-session/;pro2;{command};LAB;goran;Not available;Not available;Proxy session").into_bytes()
 }
 
+const fn received(bytes: &[u8]) -> Datagram<'_> {
+    let source = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 5000);
+    Datagram { bytes, source, received: Timestamp::from_nanos(1_795_420_800_000_000_000) }
+}
+
 /// A session starts, the disk fills up, the session ends, and so do we. Returns what the next start finds.
 fn end_in_trouble(folder: &Path, healed: bool) -> Recovered {
     let full = Arc::new(AtomicBool::new(false));
@@ -90,13 +97,8 @@ fn end_in_trouble(folder: &Path, healed: bool) -> Recovered {
     let mut core = Core::new(processor, store.clone(), Telemetry::default(), clock, &[Signal::Logs, Signal::Traces]);
     let take = |core: &mut Core, command: &str| {
         let bytes = datagram(command);
-        let datagram = crate::event::Datagram {
-            bytes: &bytes,
-            source: "10.0.0.1:5000".parse().expect("an address"),
-            received: Timestamp::from_nanos(1_795_420_800_000_000_000),
-        };
         let now = core.clock.now();
-        core.processor.handle(now, Input::Datagram(datagram), &mut core.output);
+        core.processor.handle(now, Input::Datagram(received(&bytes)), &mut core.output);
         core.commit(now).expect("the store is there");
         assert!(store.flush(Duration::from_secs(5)));
     };
@@ -134,4 +136,95 @@ fn records_that_are_left_old_are_told() {
     let recovered = end_in_trouble(folder.path(), false);
     assert!(recovered.damage.records_are_old);
     assert_eq!(recovered.restored.traces.items, 1, "the span of the session that will end again");
+}
+
+/// A core before a store whose disk hangs: nobody runs the writer.
+fn core_before_a_hanging_disk(folder: &Path) -> (Core, Store, crate::store::Writer, Telemetry) {
+    let config = Config { directory: folder.to_owned(), max_size: 1 << 30, max_age: Duration::from_secs(3600) };
+    let storage = Arc::new(FileSystem::new(folder));
+    let Opened { store, writer, .. } = Store::open(&config, storage, Arc::new(Unobserved)).expect("a new store");
+    let processor = Processor::new(processor::Config::default(), &Key::new(b"a key for tests only"));
+    let (telemetry, clock) = (Telemetry::default(), Clock::start(RunningTime::START));
+    let core = Core::new(processor, store.clone(), telemetry.clone(), clock, &[Signal::Logs, Signal::Traces]);
+    (core, store, writer, telemetry)
+}
+
+/// Batches of events whose records are as large as can be, until the store has no more room.
+fn fill(core: &mut Core) {
+    let long = "x".repeat(2000);
+    for round in 0..100 {
+        let events: Vec<Vec<u8>> = (0..512)
+            .map(|user| {
+                let fields = format!("Start session;LAB;{round}-{user}-{long};{long};{long};{long}");
+                format!("/qseow-proxy-session/;pro2;{fields}").into_bytes()
+            })
+            .collect();
+        core.take(&Batch::of(events.iter().map(|bytes| received(bytes)))).expect("the store is there");
+        let now = core.clock.now();
+        if !core.journal.has_room().expect("the store is there") {
+            return;
+        }
+        core.commit(now).expect("the store is there");
+    }
+    panic!("the store takes more than it may");
+}
+
+#[test]
+fn what_a_hanging_disk_has_no_room_for_is_dropped_and_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut core, store, mut writer, telemetry) = core_before_a_hanging_disk(folder.path());
+    fill(&mut core);
+    let before = telemetry.snapshot().dropped_for(DropReason::StoreFull);
+    let bytes = datagram("Start session");
+    let batch = Batch::of([received(&bytes), received(&bytes)]);
+    core.take(&batch).expect("the store is there");
+    let dropped = telemetry.snapshot().dropped_for(DropReason::StoreFull);
+    assert_eq!(dropped - before, 2);
+
+    // The disk works again.
+    assert!(writer.turn());
+    let accepted = telemetry.snapshot().accepted;
+    core.take(&batch).expect("the store is there");
+    let snapshot = telemetry.snapshot();
+    assert!(snapshot.accepted > accepted, "{snapshot:?}");
+    assert_eq!(snapshot.dropped_for(DropReason::StoreFull), dropped);
+    drop(store);
+}
+
+#[test]
+fn what_a_disk_that_hangs_until_the_end_did_not_take_is_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut core, store, mut writer, telemetry) = core_before_a_hanging_disk(folder.path());
+    fill(&mut core);
+    // One more in the frame that will never be written.
+    let bytes = datagram("Start session");
+    let now = core.clock.now();
+    core.processor.handle(now, Input::Datagram(received(&bytes)), &mut core.output);
+    let (batches, receiver) = sync_channel(1);
+    drop(batches);
+    core.run(&receiver, &channel().1);
+    let snapshot = telemetry.snapshot();
+    assert!(snapshot.signal(Signal::Logs).expired >= 1, "{snapshot:?}");
+    // What was on its way to the writer comes to the disk at last, and is pending.
+    assert!(writer.turn());
+    for signal in [Signal::Logs, Signal::Traces] {
+        let balance = snapshot.signal_balance(signal, store.pending(signal).items);
+        assert!(balance.is_exact(), "{signal}: {balance:?}");
+    }
+}
+
+#[test]
+fn what_a_store_that_has_ended_did_not_take_is_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut core, store, writer, telemetry) = core_before_a_hanging_disk(folder.path());
+    store.close();
+    writer.run();
+    let bytes = datagram("Start session");
+    let now = core.clock.now();
+    core.processor.handle(now, Input::Datagram(received(&bytes)), &mut core.output);
+    let (batches, receiver) = sync_channel(1);
+    drop(batches);
+    core.run(&receiver, &channel().1);
+    let logs = telemetry.snapshot().signal(Signal::Logs);
+    assert_eq!((logs.produced, logs.expired, logs.pending()), (1, 1, 0));
 }
