@@ -441,6 +441,7 @@ fn fewer_nodes_are_allowed_after_a_restart() {
     let (processor, restored) = Processor::restore(config.clone(), &key(), &shelf.records);
     site.processor = processor;
     assert_eq!((restored.nodes, restored.sessions, restored.held, restored.held_of_too_many_nodes), (2, 3, 0, 1));
+    assert_eq!(restored.no_room, 2, "the third node, and what was held of it");
     site.pass(Duration::ZERO);
     let spans = site.session_spans();
     assert_eq!((spans.len(), spans[0].node.as_str()), (1, "NODE3"));

@@ -43,6 +43,15 @@ pub(super) struct Core {
     activity_due: RunningTime,
 }
 
+/// What the core leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// Sessions that are open.
+    pub(super) open_sessions: usize,
+    /// Whether the store has taken everything, what is open included.
+    pub(super) whole: bool,
+}
+
 /// Encodes what the processor gives out, and counts what it reports.
 struct Encoding {
     encoder: Encoder,
@@ -74,15 +83,16 @@ impl Core {
         Self { processor, output, journal, clock, frame_datagrams: 0, frame_due: None, activity_due }
     }
 
-    /// Works until the receiver is gone and everything it handed over is in the store, or the store is gone. Returns how
-    /// many sessions were still open.
-    pub(super) fn run(mut self, batches: &Receiver<Batch>, names: &Receiver<Names>) -> usize {
-        // A store that is gone has ended the whole pipeline; what was open is on its disk.
-        let _ = self.work(batches, names).and_then(|()| self.finish());
-        self.give_up();
+    /// Works until the receiver is gone and everything it handed over is in the store, or the store is gone: then the
+    /// whole pipeline ends.
+    pub(super) fn run(mut self, batches: &Receiver<Batch>, names: &Receiver<Names>) -> End {
+        let whole = self.work(batches, names).and_then(|()| self.finish()).is_ok();
+        if !whole {
+            self.give_up(batches);
+        }
         self.output.telemetry.held(self.processor.held() as u64);
         self.show_activity();
-        self.processor.open_sessions()
+        End { open_sessions: self.processor.open_sessions(), whole }
     }
 
     fn work(&mut self, batches: &Receiver<Batch>, names: &Receiver<Names>) -> Result<(), Closed> {
@@ -150,9 +160,10 @@ impl Core {
     }
 
     fn take(&mut self, batch: &Batch) -> Result<(), Closed> {
-        if !self.journal.has_room()? {
+        let has_room = self.journal.has_room();
+        if has_room != Ok(true) {
             self.output.telemetry.dropped(DropReason::StoreFull, batch.len() as u64);
-            return Ok(());
+            return has_room.map(|_| ());
         }
         let now = self.clock.now();
         for datagram in batch.iter() {
@@ -181,8 +192,11 @@ impl Core {
         self.journal.commit(now, requests, &mut self.processor)
     }
 
-    /// Counts what was made and has not come into the store. At an end as it should be, that is nothing.
-    fn give_up(&mut self) {
+    /// Counts what has not come into the store and will not, up to the last batch of the receiver.
+    fn give_up(&mut self, batches: &Receiver<Batch>) {
+        for batch in batches {
+            self.output.telemetry.dropped(DropReason::StoreFull, batch.len() as u64);
+        }
         for request in self.journal.give_up().into_iter().chain(self.output.finish()) {
             self.output.telemetry.expired(request.signal, request.items.into(), "unwritten");
         }

@@ -122,7 +122,7 @@ pub struct Running {
     stop_receiver: Arc<AtomicBool>,
     stop_exporter: watch::Sender<Option<Instant>>,
     receiver: JoinHandle<()>,
-    core: JoinHandle<usize>,
+    core: JoinHandle<core::End>,
     exporter: JoinHandle<()>,
     writer: Option<JoinHandle<()>>,
     ended: watch::Receiver<bool>,
@@ -208,12 +208,13 @@ impl Running {
         self.stop_exporter.send_replace(Some(deadline));
         let exporter = self.exporter.join();
         let [logs, spans] = [Signal::Logs, Signal::Traces].map(|signal| self.store.pending(signal).items);
-        let durable = is_flushed && self.store.status() == Status::Durable;
+        let (open_sessions, is_whole) = core.as_ref().map_or((0, false), |end| (end.open_sessions, end.whole));
+        let durable = is_whole && is_flushed && self.store.status() == Status::Durable;
         self.store.close();
         let writer = self.writer.map_or(Ok(()), JoinHandle::join);
         Summary {
             clean: receiver.is_ok() && core.is_ok() && exporter.is_ok() && writer.is_ok(),
-            open_sessions: core.unwrap_or_default(),
+            open_sessions,
             logs_left: logs,
             spans_left: spans,
             durable,

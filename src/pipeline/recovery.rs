@@ -60,6 +60,7 @@ pub(super) fn recover(config: &Config, telemetry: &Telemetry) -> Result<Foundati
         excluded: restored.excluded,
         damaged: restored.damaged,
         newer: restored.newer,
+        no_room: restored.no_room,
         // Clocks may have been set back meanwhile; then this is zero.
         down: (running > RunningTime::START).then(|| clock::wall().since(wall)),
     });
@@ -88,6 +89,7 @@ impl Observer for StoreObserver {
             Happening::Degraded { reason } => telemetry.store_degraded(reason.as_str()),
             Happening::Durable => telemetry.store_durable(),
             Happening::Abandoned { reason } => telemetry.store_file_abandoned(reason.as_str()),
+            Happening::Stuck { reason } => telemetry.store_file_stuck(reason.as_str()),
         }
     }
 }

@@ -5,7 +5,6 @@ use std::io;
 
 use super::outbox::Pending;
 use crate::signal::Signal;
-use crate::time::RunningTime;
 
 /// Hears of everything that the store gives up, fails at and recovers from, as it happens and once each.
 ///
@@ -42,8 +41,14 @@ pub enum Happening {
     },
     /// All is durable again, the whole state of the core included.
     Durable,
-    /// A file failed and is written to no more. What it holds stays, what was on its way to it goes into another file.
+    /// A file failed and is written to no more. What it holds stays, what was on its way to it is in another file.
     Abandoned {
+        /// What the disk failed at.
+        reason: DegradedReason,
+    },
+    /// The oldest segment is to go and cannot be removed, so the disk may hold more than it should. That is tried again
+    /// with every turn of the clock, and not told again before it was possible.
+    Stuck {
         /// What the disk failed at.
         reason: DegradedReason,
     },
@@ -87,8 +92,6 @@ pub enum Status {
     Degraded {
         /// What the disk fails at.
         reason: DegradedReason,
-        /// Since when.
-        since: RunningTime,
     },
     /// It does not, because it was so chosen.
     InMemory,

@@ -1,5 +1,4 @@
-//! The log that is written: where frames go, when a segment is full, what goes when, and what becomes of it all when
-//! the disk fails.
+//! The log that is written: where frames go, and when a segment is full.
 //!
 //! The state of the disk is in one place: there is an [`Active`] segment, or there is none and
 //! `retry_at` says when one is tried for.
@@ -12,18 +11,16 @@ use super::commit::{self, Commit, Described, Mark, PerSignal, Position, Progress
 use super::durable::Shared;
 use super::files::Segment;
 use super::frame::{self, Kind};
-use super::health::{DegradedReason, ExpiryReason, Happening, Status};
-use super::outbox::{Entry, Index, Listed, Pending, Source};
+use super::health::Happening;
+use super::outbox::{Entry, Index, Listed, Source};
 use super::segment::{Range, SEGMENT_HEADER_LENGTH, SegmentHeader, Summary};
 use super::storage::{File, Storage};
 use super::{Config, segment};
 use crate::signal::Signal;
 use crate::time::{Now, RunningTime};
 
+mod failing;
 mod upkeep;
-
-/// Bytes of bodies that are in memory only because the disk fails.
-const MEMORY_MAX: u64 = 64 * 1024 * 1024;
 
 /// A checkpoint is due after so many bytes, where the budget allows it.
 const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
@@ -130,6 +127,8 @@ pub(super) struct Log {
     empty: Vec<String>,
     /// Whether the oldest segment is to go and cannot, until the clock turns.
     stuck: bool,
+    /// Whether that has been told, since a segment was last removed.
+    stuck_told: bool,
     buffer: Vec<u8>,
 }
 
@@ -247,6 +246,7 @@ impl Log {
             has_records: left.has_records,
             empty: left.empty,
             stuck: false,
+            stuck_told: false,
             buffer: Vec::new(),
         };
         if let Err(error) = log.open_segment(log.sequence) {
@@ -345,12 +345,13 @@ impl Log {
             Err(error) => error,
         };
         // Whatever of this file was not durable before is in the buffer, but for frames that hold nothing but cursors.
-        self.abandon(&error);
+        let reason = self.abandon(&error);
         let opened = self.open_segment(sequence);
         let rewritten = opened.and_then(|()| self.active.as_mut().ok_or(error)?.write(&self.buffer, true));
         match rewritten {
             Ok(start) => {
                 self.durable = self.sequence - 1;
+                self.shared.observer.observe(Happening::Abandoned { reason });
                 Some(start)
             }
             Err(error) => {
@@ -378,30 +379,6 @@ impl Log {
         active.list(&mut index);
     }
 
-    /// Keeps requests that cannot be made durable, as far as there is room.
-    fn keep_in_memory(&self, entries: Vec<(Signal, Entry)>) {
-        let mut lost = PerSignal::<Pending>::default();
-        let mut index = self.shared.index();
-        for (signal, entry) in entries {
-            if let Some(outbox) = index.outboxes.of_mut(signal) {
-                outbox.publish(&Source::Memory, entry);
-            }
-        }
-        while index.memory() > MEMORY_MAX {
-            // No order is kept between the signals: the one that takes more room gives way.
-            let fuller = index.outboxes.iter_mut().filter(|(_, outbox)| outbox.oldest_in_memory().is_some());
-            let Some((signal, outbox)) = fuller.max_by_key(|(_, outbox)| outbox.memory()) else { break };
-            let gone = outbox.expire_from_memory();
-            if let Some(lost) = lost.of_mut(signal) {
-                lost.plus(gone);
-            }
-        }
-        drop(index);
-        for (signal, what) in lost.iter() {
-            self.shared.expired(signal, *what, ExpiryReason::Memory);
-        }
-    }
-
     fn is_full(&self, active: &Active) -> bool {
         let old = self.now.running.since(active.started) > self.limits.segment_age;
         active.length >= self.limits.segment_size || (old && !active.is_empty())
@@ -427,8 +404,8 @@ impl Log {
             }
             Err(error) => {
                 // Only frames with nothing but cursors can be lost with it.
-                self.abandon(&error);
                 self.sequence += 1;
+                return self.replace(&error);
             }
         }
         if let Err(error) = self.open_segment(self.sequence) {
@@ -457,40 +434,6 @@ impl Log {
         // Only now: what their headers say is in the new one too.
         self.remove_empty();
         Ok(())
-    }
-
-    /// Writes to the active segment no more, for it failed. What was durable in it stays.
-    fn abandon(&mut self, error: &io::Error) {
-        let Some(mut active) = self.active.take() else { return };
-        active.length = active.synced;
-        if active.is_empty() {
-            self.shared.index().segments.retain(|listed| listed.segment.number != active.segment.number);
-            self.empty.push(active.segment.path().to_owned());
-        } else {
-            // What is behind may or may not be there; recovery would find out, but should not have to.
-            let _ = active.file.truncate(active.length);
-            let mut index = self.shared.index();
-            active.list(&mut index);
-            for (_, outbox) in index.outboxes.iter_mut() {
-                outbox.forget(active.segment.number);
-            }
-        }
-        self.shared.observer.observe(Happening::Abandoned { reason: DegradedReason::of(error) });
-    }
-
-    /// Goes on from memory, and tries again later.
-    fn degrade(&mut self, error: &io::Error) {
-        self.abandon(error);
-        self.checkpoint.interrupt();
-        self.retry_at = self.now.running + self.wait;
-        self.wait = (self.wait * 2).min(RETRY.1);
-        let reason = DegradedReason::of(error);
-        let mut status = self.shared.status();
-        if *status == Status::Durable {
-            *status = Status::Degraded { reason, since: self.now.running };
-            drop(status);
-            self.shared.observer.observe(Happening::Degraded { reason });
-        }
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) enum Line {
     Degraded,
     Durable,
     Abandoned,
+    Stuck,
     Expired(Signal),
     Refused(Signal),
     Remarked(Signal),
@@ -72,6 +73,7 @@ impl Default for Lines {
             Line::Degraded,
             Line::Durable,
             Line::Abandoned,
+            Line::Stuck,
             Line::PushedOut,
         ];
         let lines = alone
@@ -140,20 +142,7 @@ fn write(kind: Line, count: u64, detail: &str) {
             );
         }
         Line::ReceiveFailed => warn!(failures = count, error = detail, "receiving failed, going on"),
-        Line::Degraded => error!(
-            failures = count,
-            reason = detail,
-            "THE STORE IS DEGRADED: the disk does not take what it is given. Receiving and sending go on from memory, and \
-             all that is in memory is lost if the process ends; trying again"
-        ),
-        Line::Durable => info!("the store is whole again: everything is on disk"),
-        Line::Abandoned => {
-            warn!(
-                failures = count,
-                reason = detail,
-                "a file of the store failed and is written to no more, going on with another"
-            );
-        }
+        Line::Degraded | Line::Durable | Line::Abandoned | Line::Stuck => write_of_store(kind, count, detail),
         Line::Expired(signal) => {
             error!(%signal, items = count, reason = detail, "given up: {}", advice::expired(detail));
         }
@@ -184,6 +173,28 @@ fn write(kind: Line, count: u64, detail: &str) {
     }
 }
 
+fn write_of_store(kind: Line, count: u64, detail: &str) {
+    match kind {
+        Line::Durable => info!("the store is whole again: everything is on disk"),
+        Line::Abandoned => warn!(
+            failures = count,
+            reason = detail,
+            "a file of the store failed and is written to no more, going on with another"
+        ),
+        Line::Stuck => error!(
+            failures = count,
+            reason = detail,
+            "an old file of the store cannot be removed, so the store may outgrow store.max_size; trying again"
+        ),
+        _ => error!(
+            failures = count,
+            reason = detail,
+            "THE STORE IS DEGRADED: the disk does not take what it is given. Receiving and sending go on from memory, and \
+             all that is in memory is lost if the process ends; trying again"
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +206,6 @@ mod tests {
             let first = lines.kinds.iter().position(|each| each.line == kind.line);
             assert_eq!(first, Some(position), "{kind:?}");
         }
-        assert_eq!(lines.kinds.len(), 8 + DropReason::ALL.len() + RejectReason::ALL.len() + 7 * SIGNALS.len());
+        assert_eq!(lines.kinds.len(), 9 + DropReason::ALL.len() + RejectReason::ALL.len() + 7 * SIGNALS.len());
     }
 }

@@ -25,6 +25,8 @@ pub struct Recovery {
     pub damaged: u64,
     /// Records that a newer version wrote.
     pub newer: u64,
+    /// Records that the limits of now leave no room for, held datagrams among them.
+    pub no_room: u64,
     /// How long nobody was there, by the wall clock; `None` at the very first start.
     pub down: Option<Duration>,
 }
@@ -38,7 +40,7 @@ impl Telemetry {
 
     /// The core is as an earlier process left it. After all calls of [`Self::restored`].
     pub fn recovered(&self, recovery: &Recovery) {
-        let Recovery { sessions, held, rejected, excluded, damaged, newer, down } = *recovery;
+        let Recovery { sessions, held, rejected, excluded, damaged, newer, no_room, down } = *recovery;
         let counters = &self.inner.counters;
         counters.restored_held.add(held.saturating_add(rejected));
         counters.held.set(held);
@@ -52,6 +54,12 @@ impl Telemetry {
         }
         if newer > 0 {
             error!(records = newer, "a part of what was open was written by a newer version, and is forgotten");
+        }
+        if no_room > 0 {
+            warn!(
+                records = no_room,
+                "a part of what was remembered is forgotten: there are more nodes than limits.nodes allows now"
+            );
         }
         if excluded > 0 {
             info!(sessions = excluded, "open sessions of users who are excluded now are forgotten");
@@ -119,5 +127,11 @@ impl Telemetry {
     pub fn store_file_abandoned(&self, reason: &'static str) {
         self.inner.counters.store_failures.add(1);
         self.inner.lines.say(Line::Abandoned, 1, reason);
+    }
+
+    /// An old file of the store cannot be removed, for now.
+    pub fn store_file_stuck(&self, reason: &'static str) {
+        self.inner.counters.store_failures.add(1);
+        self.inner.lines.say(Line::Stuck, 1, reason);
     }
 }

@@ -95,7 +95,8 @@ fn items_balance_by_signal() {
 #[test]
 fn what_an_earlier_process_left_is_on_its_side_of_both_equations() {
     let telemetry = Telemetry::default();
-    let recovery = Recovery { sessions: 3, held: 2, rejected: 1, damaged: 4, newer: 5, ..Recovery::default() };
+    let recovery =
+        Recovery { sessions: 3, held: 2, rejected: 1, damaged: 4, newer: 5, no_room: 3, ..Recovery::default() };
     let lines = lines_of(|| {
         telemetry.restored(Signal::Traces, 7);
         telemetry.recovered(&recovery);
@@ -117,14 +118,15 @@ fn a_disk_that_fails_is_told_and_counted_until_it_works_again() {
     let telemetry = Telemetry::default();
     let lines = lines_of(|| {
         telemetry.store_file_abandoned("input_output");
+        telemetry.store_file_stuck("forbidden");
         telemetry.store_degraded("disk_full");
         assert!(telemetry.snapshot().store_degraded);
         telemetry.store_durable();
     });
     let snapshot = telemetry.snapshot();
-    assert_eq!((snapshot.store_degraded, snapshot.store_failures), (false, 2));
-    assert_eq!(lines.len(), 3, "{lines:#?}");
-    assert!(lines[1].contains("DEGRADED") && lines[1].contains("disk_full"), "{lines:#?}");
+    assert_eq!((snapshot.store_degraded, snapshot.store_failures), (false, 3));
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert!(lines[2].contains("DEGRADED") && lines[2].contains("disk_full"), "{lines:#?}");
 }
 
 #[test]

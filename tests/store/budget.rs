@@ -180,21 +180,30 @@ fn segments_that_cannot_be_removed_count_and_nothing_expires_for_them() {
     let mut rig = Rig::open(&disk, MAX_SIZE);
     (0..190).for_each(|number| append(&mut rig, number));
     let expired = |rig: &Rig| {
-        let heard = rig.heard.take().into_iter().map(|happening| match happening {
-            Happening::Expired { what, reason: ExpiryReason::Size, .. } => what.requests,
-            other => panic!("{other:?}"),
-        });
-        heard.sum::<u64>()
+        let (mut requests, mut stuck) = (0, 0);
+        for happening in rig.heard.take() {
+            match happening {
+                Happening::Expired { what, reason: ExpiryReason::Size, .. } => requests += what.requests,
+                Happening::Stuck { .. } => stuck += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        (requests, stuck)
     };
-    let before = expired(&rig);
+    let (before, stuck) = expired(&rig);
+    assert_eq!(stuck, 0);
     disk.make_unremovable();
     (190..400).for_each(|number| append(&mut rig, number));
-    let meanwhile = expired(&rig);
+    rig.tick(1);
+    let (meanwhile, stuck) = expired(&rig);
+    assert_eq!(stuck, 1, "it is told, once");
     assert!(meanwhile <= 3, "{meanwhile}, from one segment: to let more go would free nothing");
     disk.heal();
     rig.tick(1);
     assert!(disk.size() as u64 <= MAX_SIZE + 4 * 1024, "{} bytes", disk.size());
-    assert_eq!(before + meanwhile + expired(&rig) + rig.store.pending(Signal::Logs).requests, 400);
+    let (after, stuck) = expired(&rig);
+    assert_eq!(stuck, 0);
+    assert_eq!(before + meanwhile + after + rig.store.pending(Signal::Logs).requests, 400);
     assert_eq!(Rig::open(&disk.killed(), MAX_SIZE).recovered.damage, Default::default());
 }
 

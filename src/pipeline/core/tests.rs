@@ -112,7 +112,7 @@ fn end_in_trouble(folder: &Path, healed: bool) -> Recovered {
     }
     let (batches, receiver) = sync_channel(1);
     drop(batches);
-    assert_eq!(core.run(&receiver, &channel().1), 0);
+    assert_eq!(core.run(&receiver, &channel().1).open_sessions, 0);
     full.store(false, Ordering::Relaxed);
     store.close();
     writer.join().expect("no panic");
@@ -202,7 +202,7 @@ fn what_a_disk_that_hangs_until_the_end_did_not_take_is_counted() {
     core.processor.handle(now, Input::Datagram(received(&bytes)), &mut core.output);
     let (batches, receiver) = sync_channel(1);
     drop(batches);
-    core.run(&receiver, &channel().1);
+    assert!(!core.run(&receiver, &channel().1).whole, "what is open is not on the disk either");
     let snapshot = telemetry.snapshot();
     assert!(snapshot.signal(Signal::Logs).expired >= 1, "{snapshot:?}");
     // What was on its way to the writer comes to the disk at last, and is pending.
@@ -222,9 +222,14 @@ fn what_a_store_that_has_ended_did_not_take_is_counted() {
     let bytes = datagram("Start session");
     let now = core.clock.now();
     core.processor.handle(now, Input::Datagram(received(&bytes)), &mut core.output);
-    let (batches, receiver) = sync_channel(1);
+    let (batches, receiver) = sync_channel(2);
+    for _ in 0..2 {
+        batches.send(Batch::of([received(&bytes)])).expect("the core takes them later");
+    }
     drop(batches);
-    core.run(&receiver, &channel().1);
-    let logs = telemetry.snapshot().signal(Signal::Logs);
+    assert!(!core.run(&receiver, &channel().1).whole);
+    let snapshot = telemetry.snapshot();
+    let logs = snapshot.signal(Signal::Logs);
     assert_eq!((logs.produced, logs.expired, logs.pending()), (1, 1, 0));
+    assert_eq!(snapshot.dropped_for(DropReason::StoreFull), 2);
 }

@@ -157,12 +157,12 @@ pub struct Restored {
     pub sessions: usize,
     /// Datagrams that are held again for their order.
     pub held: usize,
-    /// Ended ids that are remembered again.
-    pub ended: usize,
     /// Records that could not be read, or did not fit to the others.
     pub damaged: u64,
     /// Records of a kind or version that is newer than this program.
     pub newer: u64,
+    /// Records that the limits of now leave no room for: of nodes, ended ids and restarts, and held datagrams.
+    pub no_room: u64,
     /// Sessions of users who are excluded now.
     pub excluded: u64,
     /// Held datagrams of nodes that are too many now.

@@ -90,7 +90,7 @@ impl Restoring {
         match outcome {
             Outcome::Restored => return,
             Outcome::Damaged => self.restored.damaged += 1,
-            Outcome::NoRoom => {}
+            Outcome::NoRoom => self.restored.no_room += 1,
         }
         self.doom(key);
     }
@@ -118,11 +118,7 @@ impl Restoring {
                 is_room
             }
             RecordKey::Restarts(_) => tracker.restore_restarts(reader, |name| nodes.find_or_restore(name))?,
-            RecordKey::Ended(order) => {
-                let is_room = tracker.restore_ended(order, reader, |name| nodes.find_or_restore(name))?;
-                restored.ended += usize::from(is_room);
-                is_room
-            }
+            RecordKey::Ended(order) => tracker.restore_ended(order, reader, |name| nodes.find_or_restore(name))?,
             RecordKey::Ordinal(of, generation, place) => {
                 tracker.restore_ordinal(of, generation, place, reader).map(|()| true)?
             }

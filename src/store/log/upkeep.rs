@@ -1,5 +1,4 @@
-//! What the log does beside writing what it is given: cursors, checkpoints, what goes, and the way back to a disk that
-//! failed.
+//! What the log does beside writing what it is given: cursors, checkpoints, and what goes.
 
 use std::io;
 use std::sync::Arc;
@@ -9,15 +8,12 @@ use super::{
     Begun, CHECKPOINT_RATIO, CHECKPOINT_SEGMENTS, CURSOR_AGE_MAX, Checkpoint, Log, RETRY, RUNNING_AGE_MAX, SEGMENTS_MAX,
 };
 use crate::signal::Signal;
-use crate::store::commit::{self, Described, Mark, PerSignal, Position, Progress, Records};
+use crate::store::commit::{self, Mark, PerSignal, Progress, Records};
 use crate::store::files::Segment;
 use crate::store::frame::{self, Kind};
-use crate::store::health::{ExpiryReason, Happening, Status};
-use crate::store::outbox::{Entry, Index, Pending};
-use crate::time::{Now, RunningTime};
-
-/// Bytes of bodies in one frame when what was kept in memory is written.
-const HELD_FRAME_MAX: u64 = 4 * 1024 * 1024;
+use crate::store::health::{DegradedReason, ExpiryReason, Happening, Status};
+use crate::store::outbox::{Index, Pending};
+use crate::time::Now;
 
 /// Why a segment went before it was delivered, and what was in it.
 type Expired = (ExpiryReason, PerSignal<Pending>);
@@ -41,13 +37,6 @@ impl Log {
         }
         self.stuck = false;
         self.keep_house();
-    }
-
-    /// Tries a disk that fails, whenever that is due.
-    pub(in crate::store) fn retry(&mut self) {
-        self.retry_at = RunningTime::START;
-        self.retry_if_due();
-        self.look_for_checkpoint();
     }
 
     /// Leaves the cursors and the running time behind, durably, and what was kept in memory if the disk takes it now.
@@ -82,89 +71,9 @@ impl Log {
                 self.count_bytes(self.buffer.len() as u64);
             }
             Err(error) => {
-                self.abandon(&error);
-                if let Err(error) = self.open_segment(self.sequence) {
-                    self.degrade(&error);
-                }
+                self.replace(&error);
             }
         }
-    }
-
-    pub(super) fn retry_if_due(&mut self) {
-        if self.active.is_none() && self.retry_at <= self.now.running {
-            // What is kept in memory is written first: it has to be anyway, and shows whether the disk takes anything.
-            if let Err(error) = self.open_segment(self.sequence).and_then(|()| self.write_held()) {
-                self.degrade(&error);
-            }
-        }
-    }
-
-    /// Makes durable what could not be so far.
-    fn write_held(&mut self) -> io::Result<()> {
-        let first = self.sequence;
-        let held = {
-            let outboxes = &self.shared.index().outboxes;
-            PerSignal { logs: outboxes.logs.in_memory(), traces: outboxes.traces.in_memory() }
-        };
-        let mut placed = PerSignal::<Vec<(Position, u64)>>::default();
-        for (signal, entries) in held.iter() {
-            let mut entries = entries.as_slice();
-            while !entries.is_empty() {
-                let (run, rest) = entries.split_at(run_length(entries));
-                entries = rest;
-                let offsets = self.write_run(signal, run)?;
-                if let Some(placed) = placed.of_mut(signal) {
-                    placed.extend(run.iter().map(|entry| entry.position).zip(offsets));
-                }
-            }
-        }
-        let Some(active) = &mut self.active else { return Ok(()) };
-        active.write(&[], true)?;
-        if self.sequence > first {
-            self.durable = self.sequence - 1;
-        }
-        let mut index = self.shared.index();
-        for (signal, entries) in held.iter() {
-            for entry in entries {
-                if let Some(range) = active.summary.requests.of_mut(signal) {
-                    range.add(entry);
-                }
-            }
-        }
-        active.summary.newest = self.now.running;
-        active.list(&mut index);
-        index.outboxes.logs.settle(&active.segment, &placed.logs);
-        index.outboxes.traces.settle(&active.segment, &placed.traces);
-        Ok(())
-    }
-
-    /// Writes requests with consecutive positions as one frame. Returns where their bodies are.
-    fn write_run(&mut self, signal: Signal, run: &[Entry]) -> io::Result<Vec<u64>> {
-        let mut before = self.last;
-        if let (Some(before), Some(first)) = (before.of_mut(signal), run.first()) {
-            *before = first.position.preceding();
-        }
-        let describe =
-            |entry: &Entry| Described { signal, items: entry.items, length: entry.length, checksum: entry.checksum };
-        let described = run.iter().map(describe).collect::<Vec<_>>();
-        let acknowledged = self.shared.index().acknowledged();
-        let progress = Progress { now: self.now, synced: self.durable, acknowledged, before, mark: None };
-        let mut head = Vec::new();
-        commit::encode(&mut head, &progress, &described, &Records::new());
-        self.buffer.clear();
-        let bodies = run.iter().map(|entry| u64::from(entry.length)).sum();
-        frame::append(&mut self.buffer, Kind::Commit, self.sequence, &head, bodies);
-        self.sequence += 1;
-        let mut offsets = Vec::with_capacity(run.len());
-        for entry in run {
-            offsets.push(self.buffer.len() as u64);
-            self.buffer.extend_from_slice(entry.body.as_deref().unwrap_or_default());
-        }
-        let Some(active) = &mut self.active else { return Ok(offsets) };
-        let start = active.write(&self.buffer, false)?;
-        self.count_bytes(self.buffer.len() as u64);
-        offsets.iter_mut().for_each(|offset| *offset += start);
-        Ok(offsets)
     }
 
     /// A frame of `bytes` bytes that is this much of a checkpoint was stored, or was not.
@@ -190,7 +99,7 @@ impl Log {
         }
     }
 
-    fn count_bytes(&mut self, bytes: u64) {
+    pub(super) fn count_bytes(&mut self, bytes: u64) {
         self.checkpoint.since += bytes;
         if let Some(begun) = &mut self.checkpoint.begun {
             begun.since += bytes;
@@ -267,18 +176,25 @@ impl Log {
         if in_hand {
             self.shared.files.keep(segment);
         }
-        if is_gone(self.storage.remove(segment.path())) {
-            self.shared.index().segments.pop_front();
-            self.shared.files.close(segment.number);
-        } else {
-            self.stuck = true;
+        match gone(self.storage.remove(segment.path())) {
+            Ok(()) => {
+                self.shared.index().segments.pop_front();
+                self.shared.files.close(segment.number);
+                self.stuck_told = false;
+            }
+            Err(error) => {
+                self.stuck = true;
+                if !std::mem::replace(&mut self.stuck_told, true) {
+                    self.shared.observer.observe(Happening::Stuck { reason: DegradedReason::of(&error) });
+                }
+            }
         }
     }
 
     /// Removes segments with nothing in them.
     pub(super) fn remove_empty(&mut self) {
         let storage = &self.storage;
-        self.empty.retain(|path| !is_gone(storage.remove(path)));
+        self.empty.retain(|path| gone(storage.remove(path)).is_err());
     }
 
     /// Says whether the core should write a checkpoint.
@@ -308,20 +224,7 @@ impl Log {
     }
 }
 
-fn is_gone(removed: io::Result<()>) -> bool {
-    removed.map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |()| true)
-}
-
-/// How many of `entries` go into one frame: their positions have to be consecutive.
-fn run_length(entries: &[Entry]) -> usize {
-    let mut bytes = 0;
-    let mut expected = None;
-    let run = entries.iter().take_while(|entry| {
-        let follows = expected.is_none_or(|expected| entry.position == expected);
-        let fits = bytes == 0 || bytes + u64::from(entry.length) <= HELD_FRAME_MAX;
-        expected = Some(entry.position.following());
-        bytes += u64::from(entry.length).max(1);
-        follows && fits
-    });
-    run.count().max(1)
+/// What was not there to be removed is gone all the same.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
