@@ -133,6 +133,23 @@ async fn a_backend_that_fails_at_random_misses_nothing() {
 }
 
 #[tokio::test]
+async fn a_balancer_that_ends_connections_all_the_time_costs_nothing() {
+    let age = Some(Duration::from_millis(20));
+    let collector = Collector::with(Options { connection_age_max: age, ..Options::default() });
+    let rig = Rig::start(config(collector.addr()));
+    for number in 0..400 {
+        rig.append(vec![logs(number..number + 1)]);
+        sleep(Duration::from_millis(2)).await;
+    }
+    rig.delivered(Signal::Logs).await;
+    let mut numbers = sorted(accepted(&collector));
+    numbers.dedup();
+    assert_eq!(numbers, (0..400).collect::<Vec<_>>());
+    assert!(collector.connections() > 10, "{} connections: none was ended", collector.connections());
+    assert_eq!(rig.stop(GRACE).await.acknowledged, 400);
+}
+
+#[tokio::test]
 async fn a_retry_info_is_waited_for() {
     let collector = Collector::start();
     let delay = Duration::from_millis(300);

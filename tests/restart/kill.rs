@@ -15,7 +15,7 @@ fn a_receiver_that_is_killed_again_and_again_loses_nothing_silently() -> Result<
     let address = receiver.address;
     let traffic = Traffic::new();
     let truth = thread::scope(|scope| -> Result<_, Failure> {
-        let site = scope.spawn(|| traffic.send(address, 400.0, 100, 3));
+        let site = scope.spawn(|| traffic.send(&[address], 400.0, 100, 3));
         let kills: Result<(), Failure> = (0..rounds).try_for_each(|_| {
             thread::sleep(Duration::from_millis(dice.u64(100..900)));
             receiver.process.kill()?;

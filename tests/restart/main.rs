@@ -20,6 +20,8 @@ use support::collector::{Answer, Collector};
 use tonic::Code;
 
 mod delivered;
+#[cfg(target_os = "linux")]
+mod disk;
 mod kill;
 mod load;
 mod outage;
@@ -27,6 +29,7 @@ mod outage;
 mod stand;
 #[path = "../support/mod.rs"]
 mod support;
+mod two;
 
 /// The secret of every keyed hash.
 const KEY: &str = "a key for tests only";
@@ -49,8 +52,9 @@ impl Traffic {
         Self { stop: AtomicBool::new(false) }
     }
 
-    /// Sends until told to stop, each node from a socket of its own. Returns what was sent.
-    fn send(&self, to: SocketAddr, rate: f64, users: usize, seed: u64) -> Truth {
+    /// Sends until told to stop, each node from a socket of its own, and each event to each of these. Returns what was
+    /// sent.
+    fn send(&self, to: &[SocketAddr], rate: f64, users: usize, seed: u64) -> Truth {
         let site = simulator::Config::new(Format::Extended, now(), Pace::PerSecond(rate));
         let begun = (site.start, Instant::now());
         let mut simulator = Simulator::new(simulator::Config { users, nodes: 3, seed, ..site });
@@ -62,7 +66,9 @@ impl Traffic {
             let due = begun.1 + emission.at.since(begun.0);
             thread::sleep(due.saturating_duration_since(Instant::now()));
             // Nobody may be there: that is what the tests are about.
-            let _ = sockets[emission.node].send_to(&emission.bytes, to);
+            for to in to {
+                let _ = sockets[emission.node].send_to(&emission.bytes, to);
+            }
             sent += 1;
         }
         let mut truth = simulator.truth().clone();

@@ -16,7 +16,7 @@ fn what_waits_for_the_backend_survives_stops_and_kills() -> Result<(), Failure> 
     let address = receiver.address;
     let traffic = Traffic::new();
     let truth = thread::scope(|scope| -> Result<_, Failure> {
-        let site = scope.spawn(|| traffic.send(address, 400.0, 100, 5));
+        let site = scope.spawn(|| traffic.send(&[address], 400.0, 100, 5));
         let restarts = [false, true, false, true].into_iter().try_for_each(|is_kill| -> Result<(), Failure> {
             thread::sleep(Duration::from_millis(800));
             if is_kill {
@@ -55,7 +55,7 @@ fn a_stop_keeps_its_promise_whatever_the_backend_does() -> Result<(), Failure> {
     let address = receiver.address;
     let traffic = Traffic::new();
     let truth = thread::scope(|scope| -> Result<_, Failure> {
-        let site = scope.spawn(|| traffic.send(address, 300.0, 80, 6));
+        let site = scope.spawn(|| traffic.send(&[address], 300.0, 80, 6));
         let stops = (0..rounds(9)).try_for_each(|round| -> Result<(), Failure> {
             for signal in [Signal::Logs, Signal::Traces] {
                 collector.rule(signal, move |_| match round % 3 {

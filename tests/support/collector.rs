@@ -14,6 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes};
+use futures_util::StreamExt;
 use futures_util::stream::{self, Stream};
 use http::{HeaderMap, Request, Response};
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
@@ -134,6 +135,8 @@ pub struct Options {
     pub client_authority: Option<String>,
     /// Keeps no call: a rule has to look at each as it comes in.
     pub forgets: bool,
+    /// With it each connection is ended when it is so old, as a balancer does: by a GOAWAY.
+    pub connection_age_max: Option<Duration>,
 }
 
 /// The running collector. Dropping it ends it.
@@ -154,6 +157,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     received: Vec<Received>,
+    connections: usize,
     forgets: bool,
     answers: HashMap<Signal, VecDeque<Answer>>,
     rules: HashMap<Signal, Rule>,
@@ -207,6 +211,11 @@ impl Collector {
     /// Every call so far, in the order in which their bodies were complete.
     pub fn received(&self) -> Vec<Received> {
         self.shared.lock().received.clone()
+    }
+
+    /// How many connections there were so far.
+    pub fn connections(&self) -> usize {
+        self.shared.lock().connections
     }
 
     /// The calls of `signal` that were answered with OK.
@@ -289,7 +298,12 @@ async fn serve(listener: TcpListener, options: Options, service: Export) {
         }
         server = server.tls_config(tls).expect("usable certificates");
     }
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    if let Some(age) = options.connection_age_max {
+        server = server.max_connection_age(age);
+    }
+    let shared = Arc::clone(&service.shared);
+    let incoming =
+        TcpIncoming::from(listener).with_nodelay(Some(true)).inspect(move |_| shared.lock().connections += 1);
     server.serve_with_incoming(service, incoming).await.expect("a server");
 }
 

@@ -78,7 +78,7 @@ impl Process {
     }
 
     /// Waits until `find` finds something in what it writes.
-    fn says<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> Result<T, Failure> {
+    pub(crate) fn says<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> Result<T, Failure> {
         until(&format!("{} is to say {what}", self.name), PATIENCE, || {
             let output = self.output()?;
             match find(&output) {
@@ -156,6 +156,17 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// Starts it on a UDP port (0: any), with `more` lines of configuration.
     pub(crate) fn start(folder: &Path, udp_port: u16, collector_port: u16, more: &str) -> Result<Self, Failure> {
+        Self::start_by(sense_otel(), folder, udp_port, collector_port, more)
+    }
+
+    /// The same by a command of the caller's.
+    pub(crate) fn start_by(
+        mut command: Command,
+        folder: &Path,
+        udp_port: u16,
+        collector_port: u16,
+        more: &str,
+    ) -> Result<Self, Failure> {
         let config = folder.join("sense-otel.yaml");
         let data = folder.join("data");
         let admin_port = free_port()?;
@@ -171,7 +182,7 @@ impl Receiver {
                 data.display()
             ),
         )?;
-        let mut process = Process::spawn("sense-otel", sense_otel().arg("run").arg("--config").arg(config), folder)?;
+        let mut process = Process::spawn("sense-otel", command.arg("run").arg("--config").arg(config), folder)?;
         let address = process.says("where it listens", listening_address)?;
         Ok(Self { process, address })
     }
