@@ -10,7 +10,7 @@ use crate::processor::{Input, Output, Processor, Report};
 use crate::receiver::{Batch, CHANNEL_BATCHES};
 use crate::signal::{ExportRequest, LogRecord, Resource, Run, Signal, Span};
 use crate::store::Store;
-use crate::telemetry::{DropReason, NodeActivity, Telemetry};
+use crate::telemetry::{DropReason, ExpiryReason, NodeActivity, Telemetry};
 use crate::time::{Now, RunningTime};
 
 use super::clock::Clock;
@@ -198,7 +198,7 @@ impl Core {
             self.output.telemetry.dropped(DropReason::StoreFull, batch.len() as u64);
         }
         for request in self.journal.give_up().into_iter().chain(self.output.finish()) {
-            self.output.telemetry.expired(request.signal, request.items.into(), "unwritten");
+            self.output.telemetry.expired(request.signal, request.items.into(), ExpiryReason::Unwritten);
         }
     }
 

@@ -69,20 +69,6 @@ pub enum ExpiryReason {
     Unreadable,
 }
 
-impl ExpiryReason {
-    /// The name in log lines and metric labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Size => "size",
-            Self::Age => "age",
-            Self::Memory => "memory",
-            Self::Damaged => "damaged",
-            Self::Unreadable => "unreadable",
-        }
-    }
-}
-
 /// Whether what is appended survives the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {

@@ -2,7 +2,7 @@
 
 use crate::event::RejectReason;
 
-use super::DropReason;
+use super::{DropReason, ExpiryReason};
 
 /// What to do about datagrams that are lost before we see them.
 pub(super) const BUFFER: &str = "raise receiver.udp.receive_buffer, and on Linux the limit net.core.rmem_max";
@@ -14,15 +14,16 @@ pub(super) const GAP: &str = "the last such one is named: lost between the proxy
 pub(super) const QUARANTINED: &str =
     "the backend would never take them; `sense-otel quarantine` shows them and sends them again";
 
-/// Why the outbox gave something up, by the name of the reason.
-pub(super) fn expired(reason: &str) -> &'static str {
+/// What to know about items that were given up.
+pub(super) const fn expired(reason: ExpiryReason) -> &'static str {
     match reason {
-        "size" => "oldest first, the outbox is over store.max_size",
-        "age" => "oldest first, the outbox is over store.max_age",
-        "memory" => "oldest first, the disk of the store fails and the memory is full",
-        "unwritten" => "the disk of the store did not take it before the end",
-        "damaged" => "what the disk of the store gives back is not what was written",
-        _ => "the disk of the store does not give it back",
+        ExpiryReason::Size => "oldest first, the outbox is over store.max_size",
+        ExpiryReason::Age => "oldest first, the outbox is over store.max_age",
+        ExpiryReason::Memory => "oldest first, the disk of the store fails and the memory is full",
+        ExpiryReason::Damaged => "what the disk of the store gives back is not what was written",
+        ExpiryReason::Unreadable => "the disk of the store does not give it back",
+        ExpiryReason::Unwritten => "the disk of the store did not take it before the end",
+        ExpiryReason::Superseded => "the next ones stand for them",
     }
 }
 

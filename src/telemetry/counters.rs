@@ -12,7 +12,7 @@ use crate::event::{self, Action, RejectReason};
 use crate::signal::Signal;
 
 use super::snapshot::{NodeCounts, SignalCounts, Snapshot};
-use super::{DropReason, NodeActivity, text};
+use super::{DropReason, ExpiryReason, NodeActivity, text};
 
 /// How many distinct values a label may have; every further one is counted as [`OTHER`]. Node names come out of
 /// datagrams that anybody can send, and each would cost a series for ever.
@@ -57,7 +57,7 @@ pub(super) struct SignalCounters {
     pub(super) refused: Counter,
     pub(super) quarantined: Counter,
     pub(super) discarded: Counter,
-    pub(super) expired: Counter,
+    expired: [Counter; ExpiryReason::ALL.len()],
     pub(super) retries: Counter,
     pub(super) parks: Counter,
     pub(super) recoveries: Counter,
@@ -148,12 +148,26 @@ impl Counters {
 }
 
 impl SignalCounters {
+    /// The counter of what was given up for this reason.
+    pub(super) const fn expired_for(&self, reason: ExpiryReason) -> &Counter {
+        let [size, age, memory, damaged, unreadable, unwritten, superseded] = &self.expired;
+        match reason {
+            ExpiryReason::Size => size,
+            ExpiryReason::Age => age,
+            ExpiryReason::Memory => memory,
+            ExpiryReason::Damaged => damaged,
+            ExpiryReason::Unreadable => unreadable,
+            ExpiryReason::Unwritten => unwritten,
+            ExpiryReason::Superseded => superseded,
+        }
+    }
+
     fn counts(&self) -> SignalCounts {
         let settled = SignalCounts {
             acknowledged: self.acknowledged.value(),
             refused: self.refused.value(),
             quarantined: self.quarantined.value(),
-            expired: self.expired.value(),
+            expired: self.expired.iter().map(Counter::value).sum(),
             ..SignalCounts::default()
         };
         SignalCounts {

@@ -12,7 +12,7 @@ use crate::event::RejectReason;
 use crate::signal::Signal;
 
 use super::throttle::Throttle;
-use super::{DropReason, advice};
+use super::{DropReason, ExpiryReason, advice};
 
 /// One kind of throttled line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(super) enum Line {
     Durable,
     Abandoned,
     Stuck,
-    Expired(Signal),
+    Expired(Signal, ExpiryReason),
     Refused(Signal),
     Remarked(Signal),
     Quarantined(Signal),
@@ -56,15 +56,8 @@ const SIGNALS: [Signal; 3] = [Signal::Logs, Signal::Traces, Signal::Metrics];
 
 impl Default for Lines {
     fn default() -> Self {
-        let by_signal = [
-            Line::Expired,
-            Line::Refused,
-            Line::Remarked,
-            Line::Quarantined,
-            Line::Discarded,
-            Line::Retrying,
-            Line::Parked,
-        ];
+        let by_signal =
+            [Line::Refused, Line::Remarked, Line::Quarantined, Line::Discarded, Line::Retrying, Line::Parked];
         let alone = [
             Line::KernelDropped,
             Line::Gap,
@@ -80,6 +73,7 @@ impl Default for Lines {
             .into_iter()
             .chain(DropReason::ALL.map(Line::Dropped))
             .chain(RejectReason::ALL.map(Line::Rejected))
+            .chain(SIGNALS.into_iter().flat_map(|signal| ExpiryReason::ALL.map(|reason| Line::Expired(signal, reason))))
             .chain(by_signal.into_iter().flat_map(|kind| SIGNALS.map(kind)));
         let kind = |line| Kind { line, throttle: Throttle::default(), detail: Mutex::default() };
         Self { started: Instant::now(), kinds: lines.map(kind).collect() }
@@ -143,8 +137,8 @@ fn write(kind: Line, count: u64, detail: &str) {
         }
         Line::ReceiveFailed => warn!(failures = count, error = detail, "receiving failed, going on"),
         Line::Degraded | Line::Durable | Line::Abandoned | Line::Stuck => write_of_store(kind, count, detail),
-        Line::Expired(signal) => {
-            error!(%signal, items = count, reason = detail, "given up: {}", advice::expired(detail));
+        Line::Expired(signal, reason) => {
+            error!(%signal, items = count, reason = reason.as_str(), "given up: {}", advice::expired(reason));
         }
         Line::Refused(signal) => {
             error!(%signal, items = count, answer = detail, "refused by the backend and not sent again");
@@ -206,6 +200,9 @@ mod tests {
             let first = lines.kinds.iter().position(|each| each.line == kind.line);
             assert_eq!(first, Some(position), "{kind:?}");
         }
-        assert_eq!(lines.kinds.len(), 9 + DropReason::ALL.len() + RejectReason::ALL.len() + 7 * SIGNALS.len());
+        assert_eq!(
+            lines.kinds.len(),
+            9 + DropReason::ALL.len() + RejectReason::ALL.len() + (6 + ExpiryReason::ALL.len()) * SIGNALS.len()
+        );
     }
 }

@@ -25,7 +25,7 @@ use crate::event::{Action, Guid, RejectReason};
 use crate::signal::Signal;
 
 use super::counters::{LABEL_VALUES_MAX, NodeCounters};
-use super::{DropReason, NodeActivity, OTHER, SignalCounts, Telemetry};
+use super::{DropReason, ExpiryReason, NodeActivity, OTHER, SignalCounts, Telemetry};
 
 pub use export::{Backend, Outcome};
 
@@ -327,11 +327,10 @@ fn observe_receiver(meter: &Meter, telemetry: &Telemetry) {
 /// What became of each log record, span and data point.
 fn observe_exporter(meter: &Meter, telemetry: &Telemetry) {
     type Part = fn(&SignalCounts) -> u64;
-    const OUTCOMES: [(&str, Part); 4] = [
+    const OUTCOMES: [(&str, Part); 3] = [
         ("acknowledged", |counts| counts.acknowledged),
         ("refused", |counts| counts.refused),
         ("quarantined", |counts| counts.quarantined),
-        ("expired", |counts| counts.expired),
     ];
     let items = telemetry.clone();
     meter
@@ -344,6 +343,14 @@ fn observe_exporter(meter: &Meter, telemetry: &Telemetry) {
                 for (outcome, part) in OUTCOMES {
                     let labels = [KeyValue::new(SIGNAL, signal.as_str()), KeyValue::new(OUTCOME, outcome)];
                     instrument.observe(part(&snapshot.signal(signal)), &labels);
+                }
+                for reason in ExpiryReason::ALL {
+                    let labels = [
+                        KeyValue::new(SIGNAL, signal.as_str()),
+                        KeyValue::new(OUTCOME, "expired"),
+                        KeyValue::new(REASON, reason.as_str()),
+                    ];
+                    instrument.observe(items.inner.counters.signal(signal).expired_for(reason).value(), &labels);
                 }
             }
         })

@@ -15,6 +15,7 @@ mod counters;
 mod heart;
 mod lines;
 mod log;
+mod reason;
 mod snapshot;
 mod store;
 pub(crate) mod text;
@@ -37,6 +38,7 @@ use crate::time::Timestamp;
 pub use counters::OTHER;
 pub use heart::Heart;
 pub use log::{Log, LogError, init_log, init_log_in, log_file};
+pub use reason::{DropReason, ExpiryReason};
 pub use snapshot::{Balance, NodeCounts, SignalCounts, Snapshot};
 pub use store::Recovery;
 
@@ -51,51 +53,6 @@ pub struct Config {
     pub level: String,
     /// How often metrics are exported.
     pub metrics_interval: Duration,
-}
-
-/// Why a datagram was dropped although it may have been good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DropReason {
-    /// The channel to the core was full.
-    ChannelFull,
-    /// Larger than `receiver.udp.max_datagram_size`.
-    Oversize,
-    /// The sender is not in `receiver.allowed_sources`.
-    DeniedSource,
-    /// The sender exceeded `receiver.rate_limit.per_source`.
-    RateLimited,
-    /// A stock datagram of a node that sends the extended format.
-    Superseded,
-    /// The store could not take the frame.
-    StoreFull,
-}
-
-impl DropReason {
-    /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 6] =
-        [Self::ChannelFull, Self::Oversize, Self::DeniedSource, Self::RateLimited, Self::Superseded, Self::StoreFull];
-
-    /// The reason as a metric label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ChannelFull => "channel_full",
-            Self::Oversize => "oversize",
-            Self::DeniedSource => "denied_source",
-            Self::RateLimited => "rate_limited",
-            Self::Superseded => "superseded",
-            Self::StoreFull => "store_full",
-        }
-    }
-
-    /// Whether something is missing for it: a denied source was unwanted, a superseded datagram came twice.
-    #[must_use]
-    pub const fn is_loss(self) -> bool {
-        match self {
-            Self::ChannelFull | Self::Oversize | Self::RateLimited | Self::StoreFull => true,
-            Self::DeniedSource | Self::Superseded => false,
-        }
-    }
 }
 
 /// What is open on one proxy node at this moment.
@@ -288,12 +245,12 @@ impl Telemetry {
         self.inner.counters.signal(signal).produced.add(items);
     }
 
-    /// Items were given up because the outbox was over its budget, oldest first, or could not be read back.
-    pub fn expired(&self, signal: Signal, items: u64, reason: &'static str) {
-        self.inner.counters.signal(signal).expired.add(items);
+    /// Items were given up: they are neither delivered nor pending.
+    pub fn expired(&self, signal: Signal, items: u64, reason: ExpiryReason) {
+        self.inner.counters.signal(signal).expired_for(reason).add(items);
         // The next interval's metrics replace the ones that could not be sent; that is no line's worth.
-        if signal != Signal::Metrics {
-            self.inner.lines.say(Line::Expired(signal), items, reason);
+        if reason != ExpiryReason::Superseded {
+            self.inner.lines.say(Line::Expired(signal, reason), items, "");
         }
     }
 

@@ -83,7 +83,7 @@ fn items_balance_by_signal() {
     telemetry.acknowledged(Signal::Logs, 4);
     telemetry.refused(Signal::Logs, 1, "too old");
     telemetry.quarantined(Signal::Logs, 2, Code::InvalidArgument, "no", 1);
-    telemetry.expired(Signal::Logs, 1, "size");
+    telemetry.expired(Signal::Logs, 1, ExpiryReason::Size);
 
     let snapshot = telemetry.snapshot();
     assert_eq!(snapshot.signal(Signal::Logs).pending(), 2);

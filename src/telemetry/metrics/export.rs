@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tonic::Code;
 
 use crate::signal::Signal;
+use crate::telemetry::ExpiryReason;
 
 use super::Telemetry;
 
@@ -100,7 +101,7 @@ impl Exporter {
                 }
             }
             Outcome::Failed { code, message, parked } => {
-                self.telemetry.expired(Signal::Metrics, points, "superseded");
+                self.telemetry.expired(Signal::Metrics, points, ExpiryReason::Superseded);
                 if parked {
                     self.telemetry.parked(Signal::Metrics, code, &message);
                 } else {

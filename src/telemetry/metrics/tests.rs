@@ -122,6 +122,7 @@ fn a_busy_minute(telemetry: &Telemetry) {
     telemetry.gap("pro2-win1", 7);
     telemetry.produced(Signal::Logs, 10);
     telemetry.acknowledged(Signal::Logs, 6);
+    telemetry.expired(Signal::Logs, 1, ExpiryReason::Size);
     let last_event = Timestamp::from_nanos(u64::try_from(unix_time().as_nanos()).expect("this century"));
     telemetry.set_active(vec![NodeActivity {
         node: "pro2-win1".into(),
@@ -187,7 +188,10 @@ async fn shutdown_sends_the_last_numbers() {
     assert_eq!(value("sense_otel.store.lost{sense_otel.kind=frame}"), 0.0);
     assert_eq!(value("sense_otel.receiver.gap.events{qlik.sense.node=pro2-win1}"), 7.0);
     assert_eq!(value("sense_otel.exporter.items{sense_otel.outcome=acknowledged,sense_otel.signal=logs}"), 6.0);
-    assert_eq!(value("sense_otel.exporter.pending{sense_otel.signal=logs}"), 4.0);
+    let expired = "sense_otel.exporter.items{sense_otel.outcome=expired,sense_otel.reason=";
+    assert_eq!(value(&format!("{expired}size,sense_otel.signal=logs}}")), 1.0);
+    assert_eq!(value(&format!("{expired}age,sense_otel.signal=logs}}")), 0.0);
+    assert_eq!(value("sense_otel.exporter.pending{sense_otel.signal=logs}"), 3.0);
     // Each of the four histogram points was split in two here.
     let sent = u64::try_from(points.len()).expect("few") - 4;
     assert_eq!(telemetry.snapshot().signal(Signal::Metrics).acknowledged, sent);

@@ -1,0 +1,85 @@
+//! Why something is lost. Each reason is a metric label and a kind of log line.
+
+/// Why a datagram was dropped although it may have been good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// The channel to the core was full.
+    ChannelFull,
+    /// Larger than `receiver.udp.max_datagram_size`.
+    Oversize,
+    /// The sender is not in `receiver.allowed_sources`.
+    DeniedSource,
+    /// The sender exceeded `receiver.rate_limit.per_source`.
+    RateLimited,
+    /// A stock datagram of a node that sends the extended format.
+    Superseded,
+    /// The store could not take the frame.
+    StoreFull,
+}
+
+impl DropReason {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [Self; 6] =
+        [Self::ChannelFull, Self::Oversize, Self::DeniedSource, Self::RateLimited, Self::Superseded, Self::StoreFull];
+
+    /// The reason as a metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ChannelFull => "channel_full",
+            Self::Oversize => "oversize",
+            Self::DeniedSource => "denied_source",
+            Self::RateLimited => "rate_limited",
+            Self::Superseded => "superseded",
+            Self::StoreFull => "store_full",
+        }
+    }
+
+    /// Whether something is missing for it: a denied source was unwanted, a superseded datagram came twice.
+    #[must_use]
+    pub const fn is_loss(self) -> bool {
+        match self {
+            Self::ChannelFull | Self::Oversize | Self::RateLimited | Self::StoreFull => true,
+            Self::DeniedSource | Self::Superseded => false,
+        }
+    }
+}
+
+/// Why items are given up before the backend had them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExpiryReason {
+    /// The outbox was over its budget in bytes: oldest first.
+    Size,
+    /// They were older than the outbox may keep them.
+    Age,
+    /// The disk of the store failed, and there was too much for the memory: oldest first.
+    Memory,
+    /// What the disk gave back was not what was written.
+    Damaged,
+    /// The disk did not give them back.
+    Unreadable,
+    /// The disk did not take them before the end of the process.
+    Unwritten,
+    /// The next interval's metrics stand for them.
+    Superseded,
+}
+
+impl ExpiryReason {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [Self; 7] =
+        [Self::Size, Self::Age, Self::Memory, Self::Damaged, Self::Unreadable, Self::Unwritten, Self::Superseded];
+
+    /// The reason as a metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Age => "age",
+            Self::Memory => "memory",
+            Self::Damaged => "damaged",
+            Self::Unreadable => "unreadable",
+            Self::Unwritten => "unwritten",
+            Self::Superseded => "superseded",
+        }
+    }
+}
