@@ -200,12 +200,6 @@ impl Records {
         self.encoded.len()
     }
 
-    /// Forgets all changes and keeps the memory for the next.
-    pub fn clear(&mut self) {
-        self.encoded.clear();
-        self.count = 0;
-    }
-
     /// The changes in their order.
     pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
         records(&self.encoded)

@@ -26,7 +26,7 @@
 //!   that was on its way. If its segment goes for want of space, it does not survive the process.
 //! * Nothing is written that is not checksummed, nothing is believed that does not match, and no file is written to
 //!   again after it failed or after the process that made it ended.
-//! * The index's lock is held for moves of pointers only; files are read and written without it.
+//! * The index's lock is held for work in memory only; files are read and written without it.
 //! * Everything has a bound: 64 MiB between core and writer, 64 MiB of requests in memory while the disk fails, 16 MiB
 //!   of bodies in memory behind their writing, `max_size` on disk.
 //!
@@ -38,7 +38,9 @@
 //! lock                                 empty; locked while a process has the store
 //! log/00000000000000000001.segment     the log, in segments with rising numbers
 //! damaged/                             files of log/ that could not be read, under the names they had
-//! quarantine/00000000000000000001.request   requests that the backend will never take, one in a file
+//! quarantine/00000000000000000001.request   requests that the backend will never take, one in a file, 256 MiB of them
+//! quarantine/unfinished                a request that is being put there
+//! privacy.key                          not the store's: the secret of all hashes
 //! ```
 //!
 //! A **segment** is a header and frames:
@@ -115,8 +117,9 @@
 //! # Writing
 //!
 //! The writer takes everything that is queued, up to 8 MiB, and appends it with one write and one `fdatasync`; then it
-//! is published to the exporter. A commit is a frame; one that is larger than 1 GiB is several, the records last. The cursors travel in each frame. Without traffic a frame of nothing but cursors is
-//! written at most once a second and only if they have moved, without a sync: if it is lost, a little is sent twice.
+//! is published to the exporter. A commit is a frame; one that is larger than 1 GiB is several, the records last. The
+//! cursors travel in each frame. Without traffic a frame of nothing but cursors is written at most once a second and only
+//! if they have moved, without a sync: if it is lost, a little is sent twice.
 //! While there are records, such a frame is written once a minute in any case, for the running time in it: what is open
 //! has its deadlines there, and a kill after hours of silence would give it those hours back. The store does not know
 //! what its records mean, and a core that has ever heard of a node has some; so an idle store writes nothing until the
@@ -125,10 +128,10 @@
 //! **Checkpoints** are ordinary frames. [`Store::checkpoint_due`] says when the core should write its whole state, in
 //! portions between its other commits: more than max(64 MiB or a quarter of the budget, 4 times its size) has been
 //! written since the last, or there are too many segments, or the budget waits for it (and 4 times its size has been
-//! written: a state that is larger than the budget must not be written all the time), or records are missing. Begin starts a segment, so that all
-//! segments before it are of use only to the exporter; at End they are let go as they are delivered. A segment goes
-//! when it is before the last complete checkpoint's Begin, all before it have gone, and every signal has acknowledged
-//! it.
+//! written: a state that is larger than the budget must not be written all the time), or records are missing. Begin starts
+//! a segment, so that all segments before it are of use only to the exporter; at End they are let go as they are delivered.
+//! A segment goes when it is before the last complete checkpoint's Begin, all before it have gone, and every signal has
+//! acknowledged it.
 //!
 //! **Budget**: over `max_size` or 4096 segments, or when its last frame is older than `max_age` of running time, the
 //! oldest segment goes as a whole, delivered or not, once a checkpoint allows. Segments are a 64th of `max_size` up to
@@ -145,18 +148,19 @@
 //!   4 s of running time a new segment is tried, with the requests from memory as its first frames; then the core is
 //!   asked for a checkpoint, and at its End all is durable again. A checkpoint that was being written is over: what of
 //!   it is still to come is written as ordinary frames, for an End must never follow a portion that is missing.
-//! * What cannot be read when it is to be sent is tried again at the next [`Store::tick`], five times, then it expires.
+//! * What cannot be read when it is to be sent is tried again at the next [`Store::tick`]; at the fifth failure it expires.
 //!   What does not match its checksum expires at once.
-//! * A segment that cannot be removed is tried again at the next tick and counts until then. Those after it wait for it,
-//!   and nothing in them expires: gaps in the log are damage, and what cannot go yet frees no space.
+//! * A segment that cannot be removed is told ([`Happening::Stuck`]), tried again at the next tick, and counts until then.
+//!   Those after it wait for it, and nothing in them expires: gaps in the log are damage, and what cannot go yet frees no
+//!   space.
 //!
 //! # Recovery
 //!
 //! 1. The lock is taken: one process at a time.
 //! 2. Every file is looked at and none touched. One of a newer version: all is left as it is, and the start refused.
 //! 3. What is in `log/` and no segment, or cannot be read, moves to `damaged/`. A segment under another's name gets its
-//!    own back, and replaces nothing. A segment with a damaged header is read for the frames behind it. A file that ends within its header
-//!    was being made, and is removed.
+//!    own back, and replaces nothing. A segment with a damaged header is read for the frames behind it. A file that ends
+//!    within its header was being made, and is removed.
 //! 4. The header of the last segment names the one that the last complete checkpoint begins with. Of segments before it
 //!    the seal is read; from it on every frame, without bodies. Records are last-wins. When a Begin is followed by its
 //!    End, what was recorded since the Begin is all there is. A frame whose number was seen already was written twice,
