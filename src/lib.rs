@@ -5,6 +5,7 @@
 //!                       own thread            core thread: order,                      tokio
 //!                                             filter, track, map,
 //!                                             encode a commit frame
+//!                                             └── Picture, while somebody looks ──> admin (page, who)
 //! ```
 //!
 //! The file list is the pipeline. Imports point strictly down this table; a module marked P is pure: no tokio, threads,
@@ -15,7 +16,7 @@
 //! | 6 | `cli` |
 //! | 5 | `config` |
 //! | 4 | `pipeline` |
-//! | 3 | `receiver`, `exporter` |
+//! | 3 | `receiver`, `exporter`, `admin` |
 //! | 2 | `processor` P, `otlp` P, `simulator` P, `store`, `telemetry` |
 //! | 1 | `event` P, `signal` P |
 //! | 0 | `time` P |
@@ -34,6 +35,8 @@ pub mod store;
 
 pub mod exporter;
 pub mod telemetry;
+
+pub mod admin;
 
 pub mod simulator;
 

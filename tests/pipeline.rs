@@ -60,6 +60,7 @@ fn config(collector: SocketAddr) -> Config {
         },
         telemetry: telemetry::Config { level: "info".to_owned(), metrics_interval: Duration::from_secs(1) },
         app_names_file: None,
+        admin: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod service;
 mod simulate;
 mod stop;
 mod validate;
+mod who;
 
 use std::error::Error;
 use std::io::Write;
@@ -23,6 +24,7 @@ Start here:
   sense-otel demo                          see what it does, on this machine alone
   sense-otel appender --to HOST:9997       print the LocalLogConfig.xml for the proxy nodes
   sense-otel run --config sense-otel.yaml  receive and send
+  sense-otel who                           who is on, from the receiver that runs here
   sense-otel decode --listen [::]:9997     nothing arrives? see what does
 
 Exit codes: 0 done, 1 failed (the reason is on the standard error), 2 the command line was not understood.";
@@ -41,6 +43,7 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Who(who::WhoArgs),
     Validate(validate::ValidateArgs),
     PrintConfig(print_config::PrintConfigArgs),
     Demo(demo::DemoArgs),
@@ -56,6 +59,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match &CommandLine::parse().command {
         Command::Run(args) => run::run(args),
+        Command::Who(args) => who::run(args),
         Command::Validate(args) => validate::run(args),
         Command::PrintConfig(args) => print_config::run(args),
         Command::Demo(args) => demo::run(args),

@@ -56,7 +56,7 @@ fn parse_port(text: &str) -> Option<u16> {
 }
 
 /// An IPv4 address or a host name.
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         // Resolvers read `10.0.1` as 10.0.0.1, which nobody means.
         return text.parse::<std::net::Ipv4Addr>().is_ok();

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use crate::processor::filter::{ExcludeRule, Handling, Privacy};
 use crate::processor::ids::Key;
 use crate::processor::{self, session};
-use crate::{pipeline, receiver, store, telemetry};
+use crate::{admin, pipeline, receiver, store, telemetry};
 
 use super::address::{self, Source};
 use super::document::Document;
@@ -43,7 +43,7 @@ pub(super) fn build(
     resolve: &impl Fn(&str) -> io::Result<Vec<IpAddr>>,
 ) -> pipeline::Config {
     let mut check = Check { document };
-    let config = pipeline::Config {
+    pipeline::Config {
         receiver: check.receiver(&spec.receiver, resolve),
         processor: check.processor(spec),
         key: check.key(&spec.privacy.key),
@@ -52,9 +52,8 @@ pub(super) fn build(
         exporter: check.exporter(&spec.exporter),
         telemetry: check.telemetry(&spec.telemetry),
         app_names_file: file(&spec.apps.names_file),
-    };
-    check.admin(&spec.admin);
-    config
+        admin: check.admin(&spec.admin),
+    }
 }
 
 /// An empty name is no file.
@@ -314,7 +313,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn admin(&mut self, spec: &spec::Admin) {
+    fn admin(&mut self, spec: &spec::Admin) -> Option<admin::Config> {
         let path = KeyPath::of("admin.endpoint");
         match address::split_host_port(&spec.endpoint) {
             Err(refusal) => self.document.refuse_value(&path, refusal.predicate, refusal.suggestion),
@@ -324,9 +323,17 @@ impl Check<'_, '_> {
             }
             Ok(_) => {}
         }
-        if self.says(&KeyPath::of("admin")) {
-            self.document.warn(&KeyPath::of("admin"), "has no effect: this version does not serve the status page yet");
+        for (path, host) in self.items(&KeyPath::of("admin.allowed_hosts"), &spec.allowed_hosts) {
+            if !address::is_host(host) {
+                self.document.refuse_value(&path, "is no host name; a port or a scheme does not belong here", None);
+            }
         }
+        Some(admin::Config {
+            endpoint: spec.endpoint.clone(),
+            allow_remote: spec.allow_remote,
+            allowed_hosts: spec.allowed_hosts.clone(),
+            clock: admin::PageClock::default(),
+        })
     }
 }
 

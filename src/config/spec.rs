@@ -42,7 +42,8 @@ pub(super) struct Spec {
     pub(super) exporter: Exporter,
     /// What is kept for a backend that does not answer.
     pub(super) store: Store,
-    /// Status page. This version reads and checks these keys, but does not serve the page yet.
+    /// The live page: who is on, with which apps, and how the receiver is. `/api/sessions`, `/metrics` and `/status` are
+    /// there too. If the port is taken, the receiver works without it, says so, and tries again every 10 s.
     pub(super) admin: Admin,
     /// The log and the metrics of sense-otel itself.
     pub(super) telemetry: Telemetry,
@@ -242,10 +243,15 @@ pub(super) struct Store {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Admin {
-    /// `host:port` of the status page.
+    /// `host:port` of the page.
     pub(super) endpoint: String,
-    /// Allows an `endpoint` that other machines can reach. The page shows who works with which app.
+    /// Allows an `endpoint` that other machines can reach. There is no password, and the page shows who works with which
+    /// app: put a proxy with one before it.
     pub(super) allow_remote: bool,
+    /// Names of this machine under which the page may be asked for, beside `localhost`, addresses and the host of
+    /// `endpoint`. Any other is refused, because a foreign web page could make a name of its own lead here. Example:
+    /// `[sense1.example.com]`.
+    pub(super) allowed_hosts: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -315,7 +321,7 @@ impl Default for Store {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { endpoint: "localhost:13133".to_owned(), allow_remote: false }
+        Self { endpoint: "localhost:13133".to_owned(), allow_remote: false, allowed_hosts: Vec::new() }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use crate::admin::Recent;
 use crate::otlp::{Encoder, Limits};
 use crate::processor::{Input, Output, Processor, Report};
 use crate::receiver::{Batch, CHANNEL_BATCHES};
@@ -16,6 +17,10 @@ use crate::time::{Now, RunningTime};
 use super::clock::Clock;
 use super::journal::{Closed, Journal, ROOM_INTERVAL};
 use super::names::Names;
+
+mod show;
+
+pub(super) use show::Show;
 
 /// How long the first event of a frame waits for others.
 const FRAME_AGE_MAX: Duration = Duration::from_millis(20);
@@ -41,6 +46,7 @@ pub(super) struct Core {
     frame_datagrams: usize,
     frame_due: Option<RunningTime>,
     activity_due: RunningTime,
+    show: Option<Show>,
 }
 
 /// What the core leaves behind.
@@ -60,6 +66,8 @@ struct Encoding {
     telemetry: Telemetry,
     logs_wanted: bool,
     traces_wanted: bool,
+    /// For the page, if there is one.
+    recent: Option<Recent>,
 }
 
 impl Core {
@@ -69,6 +77,7 @@ impl Core {
         telemetry: Telemetry,
         clock: Clock,
         signals: &[Signal],
+        show: Option<Show>,
     ) -> Self {
         let output = Encoding {
             encoder: Encoder::new(env!("CARGO_PKG_VERSION"), Limits::default()),
@@ -77,10 +86,11 @@ impl Core {
             telemetry,
             logs_wanted: signals.contains(&Signal::Logs),
             traces_wanted: signals.contains(&Signal::Traces),
+            recent: show.is_some().then(Recent::default),
         };
         let activity_due = clock.now().running;
         let journal = Journal::new(store);
-        Self { processor, output, journal, clock, frame_datagrams: 0, frame_due: None, activity_due }
+        Self { processor, output, journal, clock, frame_datagrams: 0, frame_due: None, activity_due, show }
     }
 
     /// Works until the receiver is gone and everything it handed over is in the store, or the store is gone: then the
@@ -129,6 +139,12 @@ impl Core {
             self.activity_due = now.running + ACTIVITY_INTERVAL;
             self.show_activity();
             self.journal.tick(now);
+            if let Some(show) = &mut self.show {
+                show.tick(now, self.processor.open_sessions());
+            }
+        }
+        if let Some((show, recent)) = self.show.as_mut().zip(self.output.recent.as_ref()) {
+            show.turn(now, &self.clock, &self.processor, recent);
         }
         // With each tick goes what has changed without a datagram and without a signal.
         if (is_tick || self.journal.wants_checkpoint()) && self.journal.has_room()? {
@@ -148,7 +164,8 @@ impl Core {
         let deadlines = [self.frame_due, self.processor.deadline(), Some(self.activity_due)];
         let running = self.clock.now().running;
         let next = deadlines.into_iter().flatten().min().unwrap_or(running);
-        next.since(running).min(ACTIVITY_INTERVAL)
+        let patience = next.since(running).min(ACTIVITY_INTERVAL);
+        self.show.as_ref().map_or(patience, |show| patience.min(show.patience(running)))
     }
 
     /// Takes a batch and those that have come in the meantime, before anything is decided for want of them: what seems to
@@ -242,16 +259,20 @@ impl Core {
     }
 
     fn show_activity(&self) {
-        let telemetry = &self.output.telemetry;
-        let nodes = self.processor.nodes().map(|status| NodeActivity {
-            node: status.node.name.to_string(),
-            sessions: status.activity.sessions as u64,
-            connections: status.activity.connections as u64,
-            users: status.activity.users as u64,
-            last_event: status.last_event,
-        });
-        telemetry.set_active(nodes.collect());
+        self.output.telemetry.set_active(activity(&self.processor));
     }
+}
+
+/// What is open on each node.
+fn activity(processor: &Processor) -> Vec<NodeActivity> {
+    let nodes = processor.nodes().map(|status| NodeActivity {
+        node: status.node.name.to_string(),
+        sessions: status.activity.sessions as u64,
+        connections: status.activity.connections as u64,
+        users: status.activity.users as u64,
+        last_event: status.last_event,
+    });
+    nodes.collect()
 }
 
 impl Encoding {
@@ -273,6 +294,9 @@ impl Output for Encoding {
     }
 
     fn log_alike(&mut self, resource: &Arc<Resource>, record: &LogRecord<'_>, runs: &[Run<'_>]) {
+        if let Some(recent) = &mut self.recent {
+            recent.log(resource, record);
+        }
         if self.logs_wanted {
             self.encoder.log_alike(resource, record, runs);
             self.logs += 1;
@@ -280,6 +304,9 @@ impl Output for Encoding {
     }
 
     fn span_alike(&mut self, resource: &Arc<Resource>, span: &Span<'_>, runs: &[Run<'_>]) {
+        if let Some(recent) = &mut self.recent {
+            recent.span(resource, span);
+        }
         if self.traces_wanted {
             self.encoder.span_alike(resource, span, runs);
             self.spans += 1;

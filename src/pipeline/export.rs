@@ -20,20 +20,23 @@ const METRICS_GRACE: Duration = Duration::from_millis(800);
 pub(super) struct Export {
     runtime: tokio::runtime::Runtime,
     exporter: exporter::Exporter,
-    metrics: Option<metrics::Metrics>,
+    metrics: metrics::Metrics,
 }
 
 impl Export {
-    pub(super) fn build(config: &Config, store: &Store, telemetry: &Telemetry) -> Result<Self, StartError> {
+    pub(super) fn build(
+        config: &Config,
+        store: &Store,
+        telemetry: &Telemetry,
+        scrape: &metrics::Scrape,
+    ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
         let exporter = exporter::Exporter::new(config.exporter.clone(), store, telemetry, seed())?;
-        let metrics = if config.exporter.signals.contains(&Signal::Metrics) {
-            let interval = config.telemetry.metrics_interval;
-            Some(metrics::start(telemetry, exporter.metrics(), interval, &config.processor.resource, runtime.handle()))
-        } else {
-            None
-        };
+        let is_wanted = config.exporter.signals.contains(&Signal::Metrics);
+        let backend = is_wanted.then(|| (exporter.metrics(), config.telemetry.metrics_interval));
+        let resource = &config.processor.resource;
+        let metrics = metrics::start_scraped(telemetry, scrape, backend, resource, runtime.handle())?;
         drop(entered);
         Ok(Self { runtime, exporter, metrics })
     }
@@ -51,9 +54,7 @@ impl Export {
                 deadline
             };
             let (deadline, _left) = tokio::join!(stopping, exporter.run(drained));
-            if let Some(metrics) = metrics {
-                metrics.shutdown(deadline.saturating_duration_since(Instant::now()).max(METRICS_GRACE)).await;
-            }
+            metrics.shutdown(deadline.saturating_duration_since(Instant::now()).max(METRICS_GRACE)).await;
         });
         // A connection that hangs must not keep the process.
         runtime.shutdown_timeout(Duration::from_millis(100));

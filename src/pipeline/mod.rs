@@ -28,7 +28,8 @@ use crate::processor::ids::Key;
 use crate::signal::Signal;
 use crate::store::{Status, Store};
 use crate::telemetry::Telemetry;
-use crate::{exporter, processor, receiver, store, telemetry};
+use crate::telemetry::metrics::{Scrape, ScrapeError};
+use crate::{admin, exporter, processor, receiver, store, telemetry};
 
 pub mod clock;
 mod core;
@@ -36,10 +37,12 @@ mod export;
 mod journal;
 pub mod key;
 mod names;
+mod page;
 mod recovery;
 
 use export::Export;
 use names::{Names, NamesFile};
+use page::Page;
 use recovery::Foundation;
 
 /// How long a stop may take, all stages together.
@@ -70,6 +73,8 @@ pub struct Config {
     pub telemetry: telemetry::Config,
     /// CSV file of app id and app name, re-read when it changes.
     pub app_names_file: Option<PathBuf>,
+    /// The live page; `None` is without one.
+    pub admin: Option<admin::Config>,
 }
 
 /// Why nothing could be started. What had been bound is free again.
@@ -93,6 +98,9 @@ pub enum StartError {
     /// The connection to the backend cannot be set up. A backend that is down is not this error.
     #[error("the export cannot be set up")]
     Export(#[from] exporter::client::BuildError),
+    /// The metrics cannot be read.
+    #[error("the metrics cannot be set up")]
+    Metrics(#[from] ScrapeError),
     /// The system gives no more threads.
     #[error("a thread cannot be started")]
     Thread(#[from] std::io::Error),
@@ -125,6 +133,7 @@ pub struct Running {
     core: JoinHandle<core::End>,
     exporter: JoinHandle<()>,
     writer: Option<JoinHandle<()>>,
+    page: Option<Page>,
     ended: watch::Receiver<bool>,
 }
 
@@ -150,7 +159,8 @@ pub fn start_on(bound: receiver::Bound, config: Config) -> Result<Running, Start
     let (stop_exporter, exporter_stopped) = watch::channel(None);
     let (end, ended) = watch::channel(false);
 
-    let export = Export::build(&config, &store, &telemetry)?;
+    let scrape = Scrape::default();
+    let export = Export::build(&config, &store, &telemetry, &scrape)?;
     let writer = match writer {
         Some(writer) => Some(spawn("store", ending(&end, move || writer.run()))?),
         None => None,
@@ -158,7 +168,9 @@ pub fn start_on(bound: receiver::Bound, config: Config) -> Result<Running, Start
     let exporter = spawn("exporter", ending(&end, move || export.run(exporter_stopped)))?;
     let (batch_sender, batches) = sync_channel(receiver::CHANNEL_BATCHES);
     let (names_sender, names) = mpsc::channel();
-    let core = core::Core::new(processor, store.clone(), telemetry.clone(), clock, &config.exporter.signals);
+    let live = admin::Live::default();
+    let show = config.admin.as_ref().map(|admin| core::Show::new(live.clone(), admin.clock));
+    let core = core::Core::new(processor, store.clone(), telemetry.clone(), clock, &config.exporter.signals, show);
     let core = spawn("core", ending(&end, move || core.run(&batches, &names)))?;
     if let Some(path) = config.app_names_file {
         let telemetry = telemetry.clone();
@@ -173,7 +185,23 @@ pub fn start_on(bound: receiver::Bound, config: Config) -> Result<Running, Start
         };
         spawn("receiver", ending(&end, receive))?
     };
-    Ok(Running { addresses, telemetry, store, stop_receiver, stop_exporter, receiver, core, exporter, writer, ended })
+    let sources =
+        admin::Sources { live, telemetry: telemetry.clone(), scrape, in_memory: config.in_memory, wall: clock::wall };
+    let page = config.admin.map(|admin| Page::open(admin, sources)).transpose()?;
+    let running = Running {
+        addresses,
+        telemetry,
+        store,
+        stop_receiver,
+        stop_exporter,
+        receiver,
+        core,
+        exporter,
+        writer,
+        page,
+        ended,
+    };
+    Ok(running)
 }
 
 impl Running {
@@ -181,6 +209,12 @@ impl Running {
     #[must_use]
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where the live page can be asked for; nowhere if its port was taken at the start, or there is none.
+    #[must_use]
+    pub fn page_addresses(&self) -> &[SocketAddr] {
+        self.page.as_ref().map_or(&[], Page::addresses)
     }
 
     /// All counters.
@@ -200,6 +234,9 @@ impl Running {
     #[must_use]
     pub fn stop(self) -> Summary {
         let deadline = Instant::now() + GRACE - EXIT_GRACE;
+        if let Some(page) = &self.page {
+            page.stopping();
+        }
         self.stop_receiver.store(true, Ordering::Relaxed);
         let receiver = self.receiver.join();
         let core = self.core.join();
@@ -212,6 +249,9 @@ impl Running {
         let durable = is_whole && is_flushed && self.store.status() == Status::Durable;
         self.store.close();
         let writer = self.writer.map_or(Ok(()), JoinHandle::join);
+        if let Some(page) = self.page {
+            page.close();
+        }
         Summary {
             clean: receiver.is_ok() && core.is_ok() && exporter.is_ok() && writer.is_ok(),
             open_sessions,

@@ -31,6 +31,7 @@ pub mod record;
 pub mod sequence;
 pub mod session;
 mod spelling;
+pub mod view;
 
 use detail::Details;
 use filter::{Exclusions, Identities};

@@ -8,6 +8,8 @@
 //! lives, and is not repeated: all numbers are cumulative, so the next interval brings what this one could not.
 
 mod export;
+mod keeping;
+mod scrape;
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::metrics::{Histogram, Meter, MeterProvider};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
+use opentelemetry_sdk::metrics::{MeterProviderBuilder, PeriodicReader, SdkMeterProvider};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::warn;
@@ -27,7 +29,10 @@ use crate::signal::Signal;
 use super::counters::{LABEL_VALUES_MAX, NodeCounters};
 use super::{DropReason, ExpiryReason, NodeActivity, OTHER, SignalCounts, Telemetry};
 
+use keeping::{observe_quarantine, observe_store};
+
 pub use export::{Backend, Outcome};
+pub use scrape::{Scrape, ScrapeError};
 
 /// The running export of metrics. Dropping it stops without a last export.
 #[derive(Debug)]
@@ -75,10 +80,38 @@ pub fn start(
 ) -> Metrics {
     let (give_up, given_up) = watch::channel(false);
     let exporter = export::Exporter::new(telemetry.clone(), backend, interval, runtime.clone(), given_up);
-    let provider = SdkMeterProvider::builder()
-        .with_resource(identity(resource))
-        .with_reader(PeriodicReader::builder(exporter).with_interval(interval).build())
-        .build();
+    let reader = PeriodicReader::builder(exporter).with_interval(interval).build();
+    provide(telemetry, builder(resource).with_reader(reader), give_up)
+}
+
+/// Collects `telemetry` for [`Scrape`] whenever that is asked, and otherwise as [`start`] does, if there is a backend.
+///
+/// # Errors
+///
+/// The SDK cannot be read by Prometheus.
+pub fn start_scraped(
+    telemetry: &Telemetry,
+    scrape: &Scrape,
+    backend: Option<(impl Backend, Duration)>,
+    resource: &[(String, String)],
+    runtime: &Handle,
+) -> Result<Metrics, ScrapeError> {
+    let (give_up, given_up) = watch::channel(false);
+    let mut builder = builder(resource).with_reader(scrape.reader()?);
+    if let Some((backend, interval)) = backend {
+        let exporter = export::Exporter::new(telemetry.clone(), backend, interval, runtime.clone(), given_up);
+        builder = builder.with_reader(PeriodicReader::builder(exporter).with_interval(interval).build());
+    }
+    Ok(provide(telemetry, builder, give_up))
+}
+
+fn builder(resource: &[(String, String)]) -> MeterProviderBuilder {
+    SdkMeterProvider::builder().with_resource(identity(resource))
+}
+
+/// Every instrument, once.
+fn provide(telemetry: &Telemetry, builder: MeterProviderBuilder, give_up: watch::Sender<bool>) -> Metrics {
+    let provider = builder.build();
     let scope = InstrumentationScope::builder("sense-otel").with_version(env!("CARGO_PKG_VERSION")).build();
     let meter = provider.meter_with_scope(scope);
     observe_activity(&meter, telemetry);
@@ -379,59 +412,6 @@ fn observe_exporter(meter: &Meter, telemetry: &Telemetry) {
                 instrument.observe(signed(snapshot.signal(signal).pending()), &labels);
             }
         })
-        .build();
-}
-
-/// How the store is.
-fn observe_store(meter: &Meter, telemetry: &Telemetry) {
-    let degraded = telemetry.clone();
-    meter
-        .u64_observable_gauge("sense_otel.store.degraded")
-        .with_description("1 while the disk of the store fails and everything is in memory, 0 otherwise.")
-        .with_callback(move |instrument| instrument.observe(degraded.inner.counters.store_degraded.value(), &[]))
-        .build();
-    let failures = telemetry.clone();
-    meter
-        .u64_observable_counter("sense_otel.store.failures")
-        .with_unit("{failure}")
-        .with_description("Files of the store that failed, and that could not be made.")
-        .with_callback(move |instrument| instrument.observe(failures.inner.counters.store_failures.value(), &[]))
-        .build();
-    let lost = telemetry.clone();
-    meter
-        .u64_observable_counter("sense_otel.store.lost")
-        .with_unit("{item}")
-        .with_description("What had been on disk and could not be read back at the start.")
-        .with_callback(move |instrument| {
-            let counters = &lost.inner.counters;
-            for (kind, count) in [("frame", &counters.store_lost_frames), ("record", &counters.store_lost_records)] {
-                instrument.observe(count.value(), &[KeyValue::new(KIND, kind)]);
-            }
-        })
-        .build();
-}
-
-/// What became of what the backend would never take.
-fn observe_quarantine(meter: &Meter, telemetry: &Telemetry) {
-    let discarded = telemetry.clone();
-    meter
-        .u64_observable_counter("sense_otel.quarantine.discarded")
-        .with_unit("{item}")
-        .with_description("Quarantined log records and spans that could not be kept.")
-        .with_callback(move |instrument| {
-            let snapshot = discarded.snapshot();
-            for signal in [Signal::Logs, Signal::Traces] {
-                let labels = [KeyValue::new(SIGNAL, signal.as_str())];
-                instrument.observe(snapshot.signal(signal).discarded, &labels);
-            }
-        })
-        .build();
-    let pushed_out = telemetry.clone();
-    meter
-        .u64_observable_counter("sense_otel.quarantine.pushed_out")
-        .with_unit("{request}")
-        .with_description("Requests in the quarantine that had to make room for newer ones.")
-        .with_callback(move |instrument| instrument.observe(pushed_out.inner.counters.pushed_out.value(), &[]))
         .build();
 }
 

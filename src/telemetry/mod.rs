@@ -15,6 +15,7 @@ mod counters;
 mod heart;
 mod lines;
 mod log;
+mod page;
 mod reason;
 mod snapshot;
 mod store;
@@ -24,7 +25,7 @@ mod throttle;
 use std::error::Error;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ use crate::time::Timestamp;
 pub use counters::OTHER;
 pub use heart::Heart;
 pub use log::{Log, LogError, init_log, init_log_in, log_file};
+pub use page::Trouble;
 pub use reason::{DropReason, ExpiryReason};
 pub use snapshot::{Balance, NodeCounts, SignalCounts, Snapshot};
 pub use store::Recovery;
@@ -91,6 +93,10 @@ struct Inner {
 struct Delivery {
     /// Nanoseconds since the start; 0 while it works.
     failing_since: AtomicU64,
+    /// The gRPC code of the last failure.
+    code: AtomicI32,
+    /// Whether the backend answers, but does not want it.
+    is_parked: AtomicBool,
 }
 
 /// Receiving.
@@ -299,7 +305,7 @@ impl Telemetry {
 
     /// A call failed in a way that may pass; the next try comes after `wait`.
     pub fn retrying(&self, signal: Signal, code: Code, message: &str, wait: Duration) {
-        self.failing(signal);
+        self.failing(signal, code, false);
         self.inner.counters.signal(signal).retries.add(1);
         let detail = format!("{}; next try in {:.1} s", answer(code, message), wait.as_secs_f64());
         self.inner.lines.say(Line::Retrying(signal), 1, &detail);
@@ -307,7 +313,7 @@ impl Telemetry {
 
     /// The backend wants no such signal from us for now; it is kept and tried slowly.
     pub fn parked(&self, signal: Signal, code: Code, message: &str) {
-        self.failing(signal);
+        self.failing(signal, code, true);
         self.inner.counters.signal(signal).parks.add(1);
         self.inner.lines.say(Line::Parked(signal), 1, &answer(code, message));
     }
@@ -326,10 +332,13 @@ impl Telemetry {
         }
     }
 
-    fn failing(&self, signal: Signal) {
+    fn failing(&self, signal: Signal, code: Code, is_parked: bool) {
+        let delivery = self.delivery(signal);
+        delivery.code.store(i32::from(code), Ordering::Relaxed);
+        delivery.is_parked.store(is_parked, Ordering::Relaxed);
         let now = u64::try_from(self.inner.lines.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
         // Only the first failure in a row sets the moment.
-        let _ = self.delivery(signal).failing_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = delivery.failing_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     fn delivery(&self, signal: Signal) -> &Delivery {

@@ -139,6 +139,17 @@ fn the_status_page_is_for_this_machine_unless_allowed() {
 }
 
 #[test]
+fn the_page_is_asked_for_under_names_only() {
+    let text = |host: &str| format!("admin: {{ allowed_hosts: [\"{host}\"] }}");
+    let loaded = valid(&text("Sense1.example.com"));
+    assert_eq!(loaded.pipeline.admin.map(|admin| admin.allowed_hosts), Some(vec!["Sense1.example.com".to_owned()]));
+    for host in ["sense1:13133", "http://sense1", "", "*.example.com", "a b"] {
+        let expected = "is no host name; a port or a scheme does not belong here";
+        assert_eq!(lines_of(&refused(&text(host))), [format!("1:26 admin.allowed_hosts[0]: \"{host}\" {expected}")]);
+    }
+}
+
+#[test]
 fn the_exporter_speaks_grpc_over_http_or_https() {
     for endpoint in ["http://localhost:4317", "https://api.example.com", "https://[::1]:4317", "HTTP://10.0.0.1:80/"] {
         valid(&format!("exporter: {{ endpoint: \"{endpoint}\" }}"));

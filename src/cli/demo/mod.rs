@@ -32,7 +32,7 @@ use crate::signal::Signal;
 use crate::simulator::{self, Simulator};
 use crate::telemetry::{LogError, Telemetry, init_log};
 use crate::time::Timestamp;
-use crate::{exporter, pipeline, processor, receiver, store, telemetry};
+use crate::{admin, exporter, pipeline, processor, receiver, store, telemetry};
 
 use super::report;
 use super::stop::StopRequests;
@@ -126,9 +126,17 @@ fn demo(args: &DemoArgs) -> Result<show::Summary, DemoError> {
     let mut show = Show::new(Screen::stdout(), TimeZone::system(), args.sessions.filter(|_| sink.is_some()));
     announce(&mut show, args).map_err(DemoError::Output)?;
 
-    let running = start(config(endpoint, args.speed))?;
-    let address = running.local_addresses().first().copied().ok_or(DemoError::Ended)?;
     let pace = Pace { day_begins: wall().before(DAY) + DAY / args.speed, began: Instant::now(), speed: args.speed };
+    let page = admin::Config {
+        clock: admin::PageClock { origin: wall(), shows: pace.day_begins, speed: args.speed },
+        ..admin::Config::at("localhost:0")
+    };
+    let running = start(config(endpoint, args.speed, page))?;
+    let address = running.local_addresses().first().copied().ok_or(DemoError::Ended)?;
+    if let Some(page) = running.page_addresses().first() {
+        let line = format!("While it runs, who is on: http://localhost:{}/", page.port());
+        show.paragraph(&[&line]).map_err(DemoError::Output)?;
+    }
     let site = site::Progress::default();
     let stage = Stage { pace, site: &site, telemetry: running.telemetry().clone(), sessions: args.sessions, received };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DemoError::Start)?;
@@ -257,7 +265,7 @@ fn announce<W: io::Write>(show: &mut Show<W>, args: &DemoArgs) -> io::Result<()>
 
 /// The defaults, but for a socket on a free port of this machine only, and for times: what is waited for passes as
 /// fast as the simulated day.
-fn config(endpoint: Uri, speed: u32) -> pipeline::Config {
+fn config(endpoint: Uri, speed: u32, page: admin::Config) -> pipeline::Config {
     let sessions = processor::session::Config::default();
     let compressed = |duration: Duration| (duration / speed.max(1)).max(Duration::from_secs(5));
     pipeline::Config {
@@ -299,5 +307,6 @@ fn config(endpoint: Uri, speed: u32) -> pipeline::Config {
         },
         telemetry: telemetry::Config { level: "warn".into(), metrics_interval: Duration::from_secs(5) },
         app_names_file: None,
+        admin: Some(page),
     }
 }

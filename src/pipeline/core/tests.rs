@@ -94,7 +94,8 @@ fn end_in_trouble(folder: &Path, healed: bool) -> Recovered {
     let writer = thread::spawn(move || writer.run());
     let processor = Processor::new(processor::Config::default(), &Key::new(b"a key for tests only"));
     let clock = Clock::start(RunningTime::START);
-    let mut core = Core::new(processor, store.clone(), Telemetry::default(), clock, &[Signal::Logs, Signal::Traces]);
+    let mut core =
+        Core::new(processor, store.clone(), Telemetry::default(), clock, &[Signal::Logs, Signal::Traces], None);
     let take = |core: &mut Core, command: &str| {
         let bytes = datagram(command);
         let now = core.clock.now();
@@ -145,7 +146,7 @@ fn core_before_a_hanging_disk(folder: &Path) -> (Core, Store, crate::store::Writ
     let Opened { store, writer, .. } = Store::open(&config, storage, Arc::new(Unobserved)).expect("a new store");
     let processor = Processor::new(processor::Config::default(), &Key::new(b"a key for tests only"));
     let (telemetry, clock) = (Telemetry::default(), Clock::start(RunningTime::START));
-    let core = Core::new(processor, store.clone(), telemetry.clone(), clock, &[Signal::Logs, Signal::Traces]);
+    let core = Core::new(processor, store.clone(), telemetry.clone(), clock, &[Signal::Logs, Signal::Traces], None);
     (core, store, writer, telemetry)
 }
 

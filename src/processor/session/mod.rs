@@ -45,6 +45,7 @@ mod recent;
 mod record;
 mod state;
 mod table;
+mod walk;
 
 pub(super) use record::Returning;
 pub use state::{CloseReason, Connection, EndReason, Piece, Session, Start};
