@@ -21,48 +21,11 @@ use sense_otel::time::Timestamp;
 use sense_otel::{exporter, processor, receiver, store, telemetry};
 
 use support::collector::Collector;
+use support::rig::config;
 
 mod support;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn config(collector: SocketAddr) -> Config {
-    Config {
-        receiver: receiver::Config {
-            endpoint: "127.0.0.1:0".to_owned(),
-            receive_buffer: 8 << 20,
-            max_datagram_size: 8192,
-            allowed_sources: Vec::new(),
-            rate_limit_per_source: 0,
-        },
-        processor: processor::Config {
-            exclude_users: vec![ExcludeRule { directory: "internal".to_owned(), user: "sa_*".to_owned() }],
-            ..processor::Config::default()
-        },
-        key: Some(Key::new(b"a key for tests only")),
-        store: store::Config {
-            directory: std::env::temp_dir(),
-            max_size: 64 << 20,
-            max_age: Duration::from_secs(3600),
-        },
-        in_memory: true,
-        exporter: exporter::Config {
-            endpoint: format!("http://{collector}").parse().expect("an address"),
-            signals: vec![Signal::Logs, Signal::Traces, Signal::Metrics],
-            headers: Vec::new(),
-            tls: TlsConfig::default(),
-            compression: Compression::Gzip,
-            timeout: Duration::from_secs(10),
-            retry: RetryConfig {
-                initial_interval: Duration::from_millis(50),
-                max_interval: Duration::from_millis(200),
-            },
-        },
-        telemetry: telemetry::Config { level: "info".to_owned(), metrics_interval: Duration::from_secs(1) },
-        app_names_file: None,
-        admin: None,
-    }
-}
 
 /// The pipeline at work with somebody who sends to it.
 struct Rig {

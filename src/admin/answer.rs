@@ -163,7 +163,7 @@ impl<'a> Session<'a> {
 
 impl<'a> Connection<'a> {
     fn new(target: &'a Target, open: Timestamp) -> Self {
-        let app = target.label().or(target.app_id.as_deref()).unwrap_or_default();
+        let app = [&target.app_name, &target.app_id, &target.path].into_iter().flatten().next().map_or("", |app| app);
         Self { app: short(app), app_id: target.app_id.as_deref(), since: rfc3339(open) }
     }
 }

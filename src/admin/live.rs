@@ -66,6 +66,17 @@ impl Live {
 
 /// The side of whoever looks.
 impl Live {
+    /// Wishes for a picture that begins from now on.
+    pub fn wish(&self) {
+        self.inner.is_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// The last picture, if somebody looked lately.
+    #[must_use]
+    pub fn shown(&self) -> Option<Arc<Picture>> {
+        self.inner.pictures.borrow().clone()
+    }
+
     /// Drops the pictures that are out of date. To be called now and then by whoever has the time.
     pub(super) fn tidy(&self) {
         let old = std::mem::take(&mut *self.old());
@@ -91,7 +102,7 @@ impl Viewer {
     /// The next picture; none once the core is gone.
     pub(super) async fn next(&mut self) -> Option<Arc<Picture>> {
         loop {
-            self.live.inner.is_wanted.store(true, Ordering::Relaxed);
+            self.live.wish();
             self.pictures.changed().await.ok()?;
             let picture = self.pictures.borrow_and_update().clone();
             if picture.is_some() {

@@ -5,5 +5,6 @@
 pub mod accounting;
 pub mod certificates;
 pub mod collector;
+pub mod rig;
 pub mod script;
 pub mod site;

@@ -96,6 +96,7 @@ impl Show {
         self.next = began + INTERVAL.max(spent * SHARE);
         self.take_down = now.running + KEEP;
         let at = self.clock.at(now.wall);
+        self.day.observe(at, processor.open_sessions() as u64);
         let (happenings, ended) = (recent.happenings(), recent.ended());
         self.live.show(Picture::new(at, sessions, activity(processor), happenings, ended, self.day.clone()));
     }
@@ -106,5 +107,90 @@ impl Show {
             return Duration::ZERO;
         }
         if self.live.is_wanted() { self.next.since(running).min(NOTICE) } else { NOTICE }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Datagram;
+    use crate::processor::ids::Key;
+    use crate::processor::{Config, Input, Output, Report};
+    use crate::signal::{LogRecord, Resource, Span};
+    use crate::time::Timestamp;
+
+    struct Nowhere;
+
+    impl Output for Nowhere {
+        fn log(&mut self, _: &std::sync::Arc<Resource>, _: &LogRecord<'_>) {}
+        fn span(&mut self, _: &std::sync::Arc<Resource>, _: &Span<'_>) {}
+        fn report(&mut self, _: Report<'_>) {}
+    }
+
+    fn site(sessions: usize) -> Processor {
+        let mut processor = Processor::new(Config::default(), &Key::new(b"a key for tests only"));
+        for user in 0..sessions {
+            let text = format!("/qseow-proxy-session/;node1;Start session;LAB;user{user};;;Start session for user");
+            let source = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+            let datagram = Datagram { received: Timestamp::EPOCH, source, bytes: text.as_bytes() };
+            processor.handle(Now::default(), Input::Datagram(datagram), &mut Nowhere);
+        }
+        processor
+    }
+
+    fn at(seconds: u64) -> Now {
+        let elapsed = Duration::from_secs(seconds);
+        Now { wall: Timestamp::EPOCH + elapsed, running: RunningTime::START + elapsed }
+    }
+
+    #[test]
+    fn nothing_is_made_while_nobody_looks() {
+        let (processor, live) = (site(3), Live::default());
+        let mut show = Show::new(live.clone(), PageClock::default());
+        let clock = Clock::start(RunningTime::START);
+        for second in 0..5 {
+            show.turn(at(second), &clock, &processor, &Recent::default());
+        }
+        assert!(show.making.is_none() && live.shown().is_none());
+        assert_eq!(show.patience(RunningTime::START), NOTICE);
+    }
+
+    #[test]
+    fn a_large_picture_is_made_in_portions_and_holds_everyone_once() {
+        let (processor, live) = (site(3500), Live::default());
+        let mut show = Show::new(live.clone(), PageClock::default());
+        let clock = Clock::start(RunningTime::START);
+        live.wish();
+        let mut turns = 0;
+        while live.shown().is_none() {
+            show.turn(at(1), &clock, &processor, &Recent::default());
+            assert!(live.shown().is_some() || show.patience(RunningTime::START) == Duration::ZERO);
+            turns += 1;
+        }
+        assert!((4..=6).contains(&turns), "{turns} portions");
+        let picture = live.shown().expect("it is there");
+        let users: std::collections::HashSet<_> = picture.sessions.iter().map(|session| session.identity.key).collect();
+        assert_eq!((picture.sessions.len(), users.len(), picture.nodes[0].sessions), (3500, 3500, 3500));
+
+        // The next one only if somebody wants it, and not before its time.
+        show.turn(at(100), &clock, &processor, &Recent::default());
+        assert!(show.making.is_none());
+        live.wish();
+        show.turn(at(1), &clock, &processor, &Recent::default());
+        assert!(show.making.is_none(), "a second has not passed");
+        show.turn(at(100), &clock, &processor, &Recent::default());
+        assert!(show.making.is_some());
+    }
+
+    #[test]
+    fn a_picture_that_nobody_looks_at_is_taken_down() {
+        let (processor, live) = (site(1), Live::default());
+        let mut show = Show::new(live.clone(), PageClock::default());
+        live.wish();
+        show.turn(at(1), &Clock::start(RunningTime::START), &processor, &Recent::default());
+        show.tick(at(5), 1);
+        assert!(live.shown().is_some());
+        show.tick(at(12), 1);
+        assert!(live.shown().is_none());
     }
 }
