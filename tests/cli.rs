@@ -35,7 +35,7 @@ fn help_names_every_command_and_the_exit_codes() {
     assert_eq!(output.status.code(), Some(0));
     let help = text(&output.stdout);
     for command in
-        ["run", "validate", "print-config", "demo", "simulate", "appender", "decode", "quarantine", "service"]
+        ["run", "who", "validate", "print-config", "demo", "simulate", "appender", "decode", "quarantine", "service"]
     {
         assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command} is missing:\n{help}");
         let output = run(&[command, "--help"]);

@@ -10,15 +10,11 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use sense_otel::event::{Format, RejectReason};
-use sense_otel::exporter::{Compression, RetryConfig, TlsConfig};
-use sense_otel::pipeline::{Config, Running, Summary, start};
-use sense_otel::processor::filter::ExcludeRule;
-use sense_otel::processor::ids::Key;
+use sense_otel::pipeline::{Running, Summary, start};
 use sense_otel::signal::Signal;
 use sense_otel::simulator::{self, Faults, Pace, Simulator};
 use sense_otel::telemetry::{DropReason, Snapshot};
 use sense_otel::time::Timestamp;
-use sense_otel::{exporter, processor, receiver, store, telemetry};
 
 use support::collector::Collector;
 use support::rig::config;
@@ -175,4 +171,33 @@ fn a_lone_event_is_on_its_way_at_once() {
         best = best.min(call.at.saturating_duration_since(sent));
     }
     assert!(best < Duration::from_millis(50), "{best:?}");
+}
+
+/// With `spans.start_marker` the trace is there while the session is still open, below the span that is to come.
+#[test]
+fn a_start_marker_is_delivered_while_its_session_is_open() {
+    let collector = Collector::start();
+    let mut config = config(collector.addr());
+    config.processor.start_marker = true;
+    let running = start(config).expect("a pipeline");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let text = b"/qseow-proxy-session/;pro2-win1;Start session;LAB;goran;;;Start session for user";
+    socket.send_to(text, running.local_addresses()[0]).expect("loopback takes datagrams");
+    let began = Instant::now();
+    while collector.accepted(Signal::Traces).is_empty() {
+        assert!(began.elapsed() < PATIENCE, "it never came");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let spans = spans(&collector);
+    let [marker] = spans.as_slice() else { panic!("one span, not {spans:?}") };
+    assert_eq!(marker.name, "qlik.sense.session.start");
+    assert_eq!(marker.parent_span_id.len(), 8);
+    assert_eq!(running.stop().open_sessions, 1);
+}
+
+fn spans(collector: &Collector) -> Vec<opentelemetry_proto::tonic::trace::v1::Span> {
+    let calls = collector.accepted(Signal::Traces).into_iter();
+    let requests = calls.map(|call| ExportTraceServiceRequest::decode(call.body).expect("a request"));
+    let scopes = requests.flat_map(|request| request.resource_spans).flat_map(|resource| resource.scope_spans);
+    scopes.flat_map(|scope| scope.spans).collect()
 }

@@ -10,6 +10,9 @@ use crate::time::Timestamp;
 /// Length of a step of the curve.
 pub(super) const STEP: Duration = Duration::from_secs(300);
 
+/// Fewer steps without a word are taken to be as the one before.
+const PASSED_OVER_MAX: usize = 3;
+
 /// Steps of the longest day, when clocks are set back by an hour.
 const STEPS_MAX: usize = 25 * 12;
 
@@ -54,8 +57,12 @@ impl Day {
         if step >= STEPS_MAX {
             return;
         }
-        if self.curve.len() <= step {
-            self.curve.resize(step + 1, None);
+        let known = self.curve.len();
+        if known <= step {
+            // A few steps may be passed over where time is compressed; in a longer pause nobody watched.
+            let between = if step - known < PASSED_OVER_MAX { self.curve.last().copied().flatten() } else { None };
+            self.curve.resize(step, between);
+            self.curve.push(None);
         }
         if let Some(most) = self.curve.get_mut(step) {
             *most = Some(most.unwrap_or(0).max(sessions));
@@ -125,6 +132,16 @@ mod tests {
         assert_eq!(day.curve[0], Some(1), "still the same day");
         day.observe(at("2026-10-26T00:00:00+01:00"), 3);
         assert_eq!(day.curve, [Some(3)]);
+    }
+
+    #[test]
+    fn a_step_that_was_passed_over_is_as_the_one_before_and_a_pause_is_not() {
+        let mut day = day("UTC");
+        for (time, sessions) in [("00:00", 3), ("00:12", 4), ("01:00", 5)] {
+            day.observe(at(&format!("2026-11-23T{time}:00Z")), sessions);
+        }
+        assert_eq!(day.curve[..4], [Some(3), Some(3), Some(4), None]);
+        assert_eq!(day.curve[11..], [None, Some(5)]);
     }
 
     #[test]

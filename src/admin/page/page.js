@@ -34,7 +34,7 @@ function age(ms) {
 function colour(name) {
   let hash = 7;
   for (let i = 0; i < name.length; i++) hash = (hash * 31 + name.charCodeAt(i)) >>> 0;
-  return `c${(hash ^ (hash >>> 11)) % 8}`;
+  return `c${((hash ^ (hash >>> 11)) >>> 0) % 8}`;
 }
 
 // ---- Listening
@@ -256,6 +256,7 @@ function fill(row, session) {
       if (part.to === Infinity) hidden++;
       continue;
     }
+    const before = lanes[lane] ?? -Infinity;
     lanes[lane] = part.to;
     const app = part.app || "a connection";
     const element = make("div", `part ${colour(app)}${part.to === Infinity ? "" : " closed"}`, app);
@@ -268,7 +269,7 @@ function fill(row, session) {
       tag.style.top = element.style.top;
       track.append(tag);
     }
-    bars.push({ element, tag, from: part.from, to: part.to, named: true });
+    bars.push({ element, tag, before, from: part.from, to: part.to, named: true });
   }
   if (hidden > 0) {
     const rest = make("span", "rest", `and ${hidden} more`);
@@ -277,10 +278,12 @@ function fill(row, session) {
   }
   track.style.height = `${LANES_TOP + (lanes.length + (hidden > 0 ? 1 : 0)) * LANE}px`;
 
-  const length = make("div", "age");
+  const age = make("div", "age"), length = make("span"), idle = make("small");
+  age.append(length, idle);
   row.element.dataset.id = session.id;
-  row.element.replaceChildren(who, track, length);
-  Object.assign(row, { bars, length, since: Date.parse(session.since) });
+  row.element.replaceChildren(who, track, age);
+  Object.assign(row, { bars, length, idle, since: Date.parse(session.since) });
+  row.quietSince = session.state === "idle" ? Date.parse(session.last_event) : 0;
 }
 
 const now = () => state.at + Math.min(15000, performance.now() - state.heardAt);
@@ -289,7 +292,7 @@ const now = () => state.at + Math.min(15000, performance.now() - state.heardAt);
 function settle() {
   if (!state.window) return;
   const { begin, length } = state.window, end = state.at;
-  const width = byId("rows").clientWidth - 354;
+  const width = byId("rows").clientWidth - 366;
   for (const row of state.rows.values()) {
     for (const bar of row.bars) {
       const from = Math.max(0, (bar.from - begin) / length), to = Math.min(1, (Math.min(bar.to, end) - begin) / length);
@@ -300,12 +303,14 @@ function settle() {
       const isNarrow = (to - from) * width < 64;
       bar.element.classList.toggle("narrow", isNarrow);
       if (bar.tag) {
-        bar.tag.hidden = !isNarrow || from * width < 60;
+        const room = from - Math.max(0, (bar.before - begin) / length);
+        bar.tag.hidden = !isNarrow || room * width < 50;
         bar.tag.style.right = `${(1 - Math.min(from, 0.996)) * 100}%`;
-        bar.tag.style.maxWidth = `${from * 100}%`;
+        bar.tag.style.maxWidth = `${room * 100}%`;
       }
     }
     row.length.textContent = age(now() - row.since);
+    row.idle.textContent = row.quietSince ? `idle ${age(now() - row.quietSince)}` : "";
   }
 }
 
