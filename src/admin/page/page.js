@@ -140,6 +140,9 @@ function drawDay(view) {
 }
 
 function drawHealth(health) {
+  const verdict = byId("verdict");
+  verdict.className = health.level;
+  verdict.textContent = { good: "all is well", attention: "worth a look", bad: "something is wrong" }[health.level] || "";
   byId("rate").textContent = `${numbers.format(health.events_per_second)} events/s, ${numbers.format(health.pending)} waiting`;
   byId("health").replaceChildren(...health.notes.map((note) => make("li", note.level, note.text)));
 }
