@@ -304,7 +304,7 @@ async function picture(file) {
   });
   const browser = await Browser.start();
   await browser.size(1400, 1050, "light");
-  await browser.open(`${url}?order=oldest`);
+  await browser.open(`${url}?order=active`);
   const hour = "Number(document.getElementById('clock').textContent.slice(0, 2))";
   await browser.until("late in the morning", `${hour} >= 11 && ${hour} < 20`, 90000);
   for (const scheme of ["light", "dark"]) {

@@ -245,7 +245,7 @@ fn strangers_are_refused() {
         // Whoever wants to change something.
         ("POST /api/sessions", format!("{own}Content-Length: 0\r\n"), 405),
         ("DELETE /", own.clone(), 405),
-        ("OPTIONS /api/sessions", own.clone(), 405),
+        ("OPTIONS /api/sessions", own, 405),
     ] {
         let answer = request(line, &headers);
         assert_eq!(answer.code, code, "{line} {headers}");
@@ -364,9 +364,9 @@ fn ten_thousand_sessions_are_shown_and_no_event_waits_for_them() {
     let began = Instant::now();
     for user in 0..10_000_u32 {
         rig.session(&format!("node{}", user % 4), &format!("user{user:05}"));
-        // So that the smallest receive buffer is enough.
-        if user % 100 == 0 {
-            thread::sleep(Duration::from_millis(2));
+        // A busy machine may leave the core no time, which is not what is tried here.
+        if user % 200 == 0 {
+            rig.settle();
         }
     }
     rig.settle();

@@ -155,7 +155,7 @@ fn losses(facts: &Facts<'_>) -> Vec<Note> {
         }
         if counts.expired > 0 {
             notes.push(bad(format!(
-                "{} waited longer than the store keeps them, and are lost.",
+                "{} given up before the backend took them, and lost; the log says why.",
                 count(counts.expired, what)
             )));
         }

@@ -189,9 +189,11 @@ function drawSessions(view) {
   nobody.hidden = sessions.length > 0;
   nobody.textContent = filtered ? "Nobody who matches." : "Nobody is on. A session appears here as soon as somebody logs in.";
 
-  // One time for all rows, so that they can be compared: as long as the longest that is shown, half a day at most.
-  const longest = Math.max(0, ...sessions.map((session) => state.at - Date.parse(session.since)));
-  const length = Math.min(12 * HOUR, Math.max(10 * MINUTE, longest * 1.02));
+  // One time for all rows, so that they can be compared: long enough for most of them, half a day at most. The few that
+  // are longer begin at the edge.
+  const ages = sessions.map((session) => state.at - Date.parse(session.since)).sort((left, right) => left - right);
+  const most = ages[Math.floor(ages.length * 0.85)] || 0;
+  const length = Math.min(12 * HOUR, Math.max(10 * MINUTE, most * 1.02));
   state.window = { begin: state.at - length, length };
   drawAxis();
 
@@ -295,7 +297,7 @@ const now = () => state.at + Math.min(15000, performance.now() - state.heardAt);
 function settle() {
   if (!state.window) return;
   const { begin, length } = state.window, end = state.at;
-  const width = byId("rows").clientWidth - 366;
+  const width = byId("rows").clientWidth - 380;
   for (const row of state.rows.values()) {
     for (const bar of row.bars) {
       const from = Math.max(0, (bar.from - begin) / length), to = Math.min(1, (Math.min(bar.to, end) - begin) / length);
@@ -323,7 +325,7 @@ function drawAxis() {
   const step = steps.find((each) => length / each <= 7) || 3 * HOUR;
   const offset = new Date(begin).getTimezoneOffset() * MINUTE;
   const marks = [];
-  for (let time = Math.ceil((begin - offset) / step) * step + offset; time < begin + length * 0.94; time += step) {
+  for (let time = Math.ceil((begin - offset) / step) * step + offset; time < begin + length * 0.9; time += step) {
     if (time < begin + length * 0.02) continue;
     const mark = make("span", "", clock(time));
     mark.style.left = `${(time - begin) / length * 100}%`;

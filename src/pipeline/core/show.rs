@@ -83,22 +83,24 @@ impl Show {
         };
         let began = clock.now().running;
         let next = processor.view(making.from, PORTION, &mut making.sessions);
-        making.spent += clock.now().running.since(began);
-        match next {
-            Some(from) => self.making = Some(Making { from, ..making }),
-            None => self.finish(now, making, processor, recent),
+        if let Some(from) = next {
+            let spent = making.spent + clock.now().running.since(began);
+            self.making = Some(Making { from, spent, ..making });
+            return;
         }
+        let Making { began: begin, sessions, spent, .. } = making;
+        self.room = sessions.len() + sessions.len() / 8;
+        self.finish(now, sessions, processor, recent);
+        let spent = spent + clock.now().running.since(began);
+        self.next = begin + INTERVAL.max(spent * SHARE);
     }
 
-    fn finish(&mut self, now: Now, making: Making, processor: &Processor, recent: &Recent) {
-        let Making { began, sessions, spent, .. } = making;
-        self.room = sessions.len() + sessions.len() / 8;
-        self.next = began + INTERVAL.max(spent * SHARE);
-        self.take_down = now.running + KEEP;
+    fn finish(&mut self, now: Now, sessions: Vec<SessionView>, processor: &Processor, recent: &Recent) {
         let at = self.clock.at(now.wall);
         self.day.observe(at, processor.open_sessions() as u64);
         let (happenings, ended) = (recent.happenings(), recent.ended());
         self.live.show(Picture::new(at, sessions, activity(processor), happenings, ended, self.day.clone()));
+        self.take_down = now.running + KEEP;
     }
 
     /// How long nothing needs to be done for the page.
