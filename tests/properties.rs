@@ -26,7 +26,7 @@ fn check(site: &Site) {
     let sessions: BTreeSet<_> = site.session_spans().iter().map(|span| (span.trace_id, span.span_id)).collect();
     for span in site.connection_spans() {
         let parent = span.parent.expect("a connection has a parent");
-        let open = site.processor.sessions().any(|session| session.segment.span_id == parent);
+        let open = site.processor.sessions().any(|session| session.context().span_id == parent);
         assert!(open || sessions.contains(&(span.trace_id, parent)), "a connection whose parent is never sent");
     }
     for span in site.session_spans() {
@@ -81,7 +81,7 @@ proptest! {
         for step in &steps {
             play(&mut site, step);
             prop_assert!(site.processor.open_sessions() <= 3);
-            prop_assert!(site.processor.sessions().all(|session| session.connections.len() <= 2));
+            prop_assert!(site.processor.sessions().all(|session| session.connections().len() <= 2));
         }
         check(&site);
     }

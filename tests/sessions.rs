@@ -442,7 +442,7 @@ fn a_restart_of_one_node_leaves_the_sessions_of_another_alone() {
     site.restart_counter();
     site.start("new", &c0de(3));
     site.minutes(2);
-    let open: Vec<_> = site.processor.sessions().map(|session| session.identity.label.to_string()).collect();
+    let open: Vec<_> = site.processor.sessions().map(|session| session.identity.label().to_owned()).collect();
     assert!(open.contains(&"LAB\\maria".to_owned()), "{open:?}");
     assert!(!open.contains(&"LAB\\goran".to_owned()), "{open:?}");
 }
@@ -461,7 +461,7 @@ fn too_many_sessions_cost_those_that_only_began() {
     assert_eq!(evicted.attribute("qlik.sense.session.end.reason"), "evicted");
     site.start("fourth", &c0de(5));
     site.start("fifth", &c0de(6));
-    let left: Vec<_> = site.processor.sessions().map(|session| session.identity.label.to_string()).collect();
+    let left: Vec<_> = site.processor.sessions().map(|session| session.identity.label().to_owned()).collect();
     assert!(left.contains(&"LAB\\used".to_owned()), "{left:?}");
     assert!(site.logs("session.end").iter().all(|log| log.warn));
 }

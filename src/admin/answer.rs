@@ -141,7 +141,7 @@ impl<'a> Session<'a> {
         Self {
             id: view.span_id.to_string(),
             trace_id: view.trace_id.to_string(),
-            user: short(&view.identity.label),
+            user: short(view.identity.label()),
             node: short(&view.node.name),
             virtual_proxy: view.virtual_proxy().map(short),
             browser: view.browser.as_deref().and_then(browser),

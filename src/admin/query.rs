@@ -87,7 +87,7 @@ impl Query {
                 Order::Newest => right.start.cmp(&left.start),
                 Order::Oldest => left.start.cmp(&right.start),
                 Order::Active => right.last_activity.cmp(&left.last_activity),
-                Order::User => left.identity.label.cmp(&right.identity.label).then(left.start.cmp(&right.start)),
+                Order::User => left.identity.label().cmp(right.identity.label()).then(left.start.cmp(&right.start)),
             };
             order.then(left.span_id.cmp(&right.span_id))
         };
@@ -109,7 +109,7 @@ impl Query {
     }
 
     fn wants(&self, session: &SessionView) -> bool {
-        is_part(&self.user, &session.identity.label)
+        is_part(&self.user, session.identity.label())
             && is_part(&self.node, &session.node.name)
             && (self.app.is_empty()
                 || session.connections.iter().any(|connection| {

@@ -11,7 +11,7 @@ use super::session::{EndReason, Occurrence, Placement, Session};
 
 /// `LAB\goran opened Sales (Chrome 126, Windows)`
 pub(super) fn event(body: &mut String, occurrence: &Occurrence<'_>, placement: Placement<'_>) {
-    let (who, node) = (&*occurrence.identity.label, &*occurrence.node.name);
+    let (who, node) = (occurrence.identity.label(), &*occurrence.node.name);
     let action = occurrence.event.action;
     if let Some(result) = occurrence.failure {
         return add(body, &[who, ": ", action.command(), " failed on ", node, " with result ", result]);
@@ -50,14 +50,14 @@ pub(super) fn event(body: &mut String, occurrence: &Occurrence<'_>, placement: P
 
 /// `LAB\goran's session on pro2-win1 ended without a stop after 4h 0m (expired)`
 pub(super) fn inferred_end(body: &mut String, session: &Session, reason: EndReason, end: Timestamp) {
-    add(body, &[&session.identity.label, "'s session on ", &session.node.name, " ended without a stop after "]);
+    add(body, &[session.identity.label(), "'s session on ", &session.node.name, " ended without a stop after "]);
     add_duration(body, end.since(session.start));
     add(body, &[" (", reason.as_str(), ")"]);
 }
 
 /// `LAB\goran has been on pro2-win1 for 2h 13m: Sales, HR`
 pub(super) fn heartbeat(body: &mut String, session: &Session, wall: Timestamp, apps: &[&str]) {
-    add(body, &[&session.identity.label, " has been on ", &session.node.name, " for "]);
+    add(body, &[session.identity.label(), " has been on ", &session.node.name, " for "]);
     add_duration(body, wall.since(session.start));
     for (position, app) in apps.iter().enumerate() {
         add(body, &[if position == 0 { ": " } else { ", " }, app]);

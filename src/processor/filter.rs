@@ -4,6 +4,7 @@
 //! be sent, and in the modes `hash` and `drop` the only thing that tells two users apart is a keyed hash.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -114,32 +115,62 @@ fn matches(pattern: &[char], text: &str) -> bool {
     }
 }
 
-/// A user as it may be kept and sent.
-#[derive(Debug, PartialEq, Eq)]
+/// A user as it may be kept and sent. Each open session holds one, and mostly its own: so all that is said of a user is
+/// one text, which lies within the identity if it is short.
+#[derive(PartialEq, Eq)]
 pub struct Identity {
     /// Who it is, for comparing: the same in any spelling, and in any mode.
     pub key: UserKey,
-    /// `DIR\user`, or the user alone where there is no directory.
-    pub user_id: Option<Box<str>>,
-    /// The user id inside the directory.
-    pub user_name: Option<Box<str>>,
-    /// The user directory.
-    pub directory: Option<Box<str>>,
-    /// 32 hexadecimal digits that stand for the user.
-    pub user_hash: Option<Box<str>>,
-    /// What the user is called in a sentence.
-    pub label: Box<str>,
+    name: Name,
+}
+
+/// Bytes of a `DIR\user` that lie within the identity.
+const SHORT_MAX: usize = 20;
+
+/// Where there is no directory, in the place of its length.
+const NO_DIRECTORY: u32 = u32::MAX;
+
+/// How a user is spelled.
+#[derive(PartialEq, Eq)]
+enum Name {
+    /// `DIR\user`, or the user alone.
+    Short { has_directory: bool, directory: u8, length: u8, text: [u8; SHORT_MAX] },
+    /// The same, longer. The length of the directory stands beside it.
+    Long(u32, Box<str>),
+    /// The same, longer than an attribute may be.
+    Cut(Box<CutName>),
+    /// `user` and 32 hexadecimal digits.
+    Hash(Box<str>),
+    /// Nothing of it.
+    Dropped,
+}
+
+#[derive(PartialEq, Eq)]
+struct CutName {
+    user_id: Box<str>,
+    name: Box<str>,
+    directory: Option<Box<str>>,
+}
+
+/// What stands before the digits of a user who is hashed.
+const HASHED: &str = "user ";
+
+/// A user who was heard of lately.
+#[derive(Debug)]
+pub struct Recent {
+    /// Who it is.
+    pub identity: Arc<Identity>,
     /// Its attributes, encoded.
     pub encoded: Encoded,
 }
 
-/// Identities that are in use, each kept once.
+/// Users who were heard of lately, each kept once.
 #[derive(Debug)]
 pub struct Identities {
     /// The longest `user_id`, in bytes.
     length_max: usize,
     hasher: Seeded,
-    known: Generations<Identity>,
+    known: Generations<Recent>,
 }
 
 impl Identities {
@@ -151,27 +182,35 @@ impl Identities {
 
     /// The identity of a user, as far as `handling` allows.
     #[must_use]
-    pub fn identify(&mut self, ids: &Ids, handling: Handling, user: &User<'_>) -> Arc<Identity> {
+    pub fn identify(&mut self, ids: &Ids, handling: Handling, user: &User<'_>) -> Arc<Recent> {
         let directory = user.directory.as_deref();
         if handling == Handling::Keep {
             let hash = self.hasher.hash_one((directory, &*user.name));
-            let same = |known: &Identity| {
-                known.directory.as_deref() == directory && known.user_name.as_deref() == Some(&*user.name)
+            let same = |known: &Recent| {
+                known.identity.directory() == directory && known.identity.user_name() == Some(&*user.name)
             };
-            let rehash = |known: &Identity| {
-                self.hasher.hash_one((known.directory.as_deref(), known.user_name.as_deref().unwrap_or_default()))
+            let rehash = |known: &Recent| {
+                let Recent { identity, .. } = known;
+                self.hasher.hash_one((identity.directory(), identity.user_name().unwrap_or_default()))
             };
-            return self.known.get(hash, same, || clear(ids, user, self.length_max), rehash);
+            return self.known.get(hash, same, || clear(ids, user, self.length_max).into(), rehash);
         }
         // The clear user must not be kept, so the hash is made each time.
         self.identify_key(handling, key_of(ids, user))
     }
 
     /// The identity of a user of whom no more than the key is known; `handling` is the one of all the others.
-    pub(super) fn identify_key(&mut self, handling: Handling, key: UserKey) -> Arc<Identity> {
+    pub(super) fn identify_key(&mut self, handling: Handling, key: UserKey) -> Arc<Recent> {
         let hash = self.hasher.hash_one(key);
-        let make = || Identity::concealed(key, handling);
-        self.known.get(hash, |known| known.key == key, make, |known| self.hasher.hash_one(known.key))
+        let make = || Identity::concealed(key, handling).into();
+        let rehash = |known: &Recent| self.hasher.hash_one(known.identity.key);
+        self.known.get(hash, |known| known.identity.key == key, make, rehash)
+    }
+}
+
+impl From<Identity> for Recent {
+    fn from(identity: Identity) -> Self {
+        Self { identity: Arc::new(identity), encoded: Encoded::new() }
     }
 }
 
@@ -180,32 +219,116 @@ fn key_of(ids: &Ids, user: &User<'_>) -> UserKey {
 }
 
 fn clear(ids: &Ids, user: &User<'_>, length_max: usize) -> Identity {
-    let user_id = match &user.directory {
-        Some(directory) => Cow::Owned(format!("{directory}\\{}", user.name)),
-        None => Cow::Borrowed(&*user.name),
-    };
-    let user_id = text::cut(&user_id, length_max);
-    Identity {
-        key: key_of(ids, user),
-        user_id: Some(user_id.as_ref().into()),
-        user_name: Some(user.name.as_ref().into()),
-        directory: user.directory.as_deref().map(Box::from),
-        user_hash: None,
-        label: user_id.as_ref().into(),
-        encoded: Encoded::new(),
+    Identity { key: key_of(ids, user), name: Name::new(user.directory.as_deref(), &user.name, length_max) }
+}
+
+impl Name {
+    fn new(directory: Option<&str>, name: &str, length_max: usize) -> Self {
+        let user_id = match directory {
+            Some(directory) => Cow::Owned(format!("{directory}\\{name}")),
+            None => Cow::Borrowed(name),
+        };
+        if user_id.len() > length_max {
+            let user_id = text::cut(&user_id, length_max).as_ref().into();
+            return Self::Cut(Box::new(CutName { user_id, name: name.into(), directory: directory.map(Box::from) }));
+        }
+        let mut text = [0; SHORT_MAX];
+        match text.get_mut(..user_id.len()) {
+            Some(place) => {
+                place.copy_from_slice(user_id.as_bytes());
+                let (directory, length) = (directory.map(|directory| directory.len() as u8), user_id.len() as u8);
+                let has_directory = directory.is_some();
+                Self::Short { has_directory, directory: directory.unwrap_or_default(), length, text }
+            }
+            None => {
+                let directory = directory.and_then(|directory| u32::try_from(directory.len()).ok());
+                Self::Long(directory.unwrap_or(NO_DIRECTORY), user_id.as_ref().into())
+            }
+        }
+    }
+
+    /// `DIR\user`, and the length of the directory if there is one.
+    fn parts(&self) -> Option<(&str, Option<usize>)> {
+        match self {
+            Self::Short { has_directory, directory, length, text } => {
+                let text = text.get(..usize::from(*length)).unwrap_or_default();
+                // It was a text, whole, so that the fallback is never taken.
+                let text = std::str::from_utf8(text).unwrap_or_default();
+                Some((text, has_directory.then_some(usize::from(*directory))))
+            }
+            Self::Long(directory, text) => Some((text, (*directory != NO_DIRECTORY).then_some(*directory as usize))),
+            Self::Cut(_) | Self::Hash(_) | Self::Dropped => None,
+        }
     }
 }
 
 impl Identity {
     /// A user of whom only the key may be kept, and with [`Handling::Hash`] be sent.
     pub(super) fn concealed(key: UserKey, handling: Handling) -> Self {
-        let hash = (handling == Handling::Hash).then(|| hex(&key));
-        let label = match hash.as_deref().and_then(|hash| hash.get(..8)) {
-            Some(beginning) => format!("user {beginning}").into(),
-            None => "a user".into(),
+        let name = match handling {
+            Handling::Hash => Name::Hash(format!("{HASHED}{}", hex(&key)).into()),
+            Handling::Keep | Handling::Drop => Name::Dropped,
         };
-        let encoded = Encoded::new();
-        Self { key, user_id: None, user_name: None, directory: None, user_hash: hash, label, encoded }
+        Self { key, name }
+    }
+
+    /// `DIR\user`, or the user alone where there is no directory.
+    #[must_use]
+    pub fn user_id(&self) -> Option<&str> {
+        match &self.name {
+            Name::Cut(cut) => Some(&cut.user_id),
+            name => name.parts().map(|(text, _)| text),
+        }
+    }
+
+    /// The user id inside the directory.
+    #[must_use]
+    pub fn user_name(&self) -> Option<&str> {
+        match &self.name {
+            Name::Cut(cut) => Some(&cut.name),
+            name => {
+                let (text, directory) = name.parts()?;
+                directory.map_or(Some(text), |directory| text.get(directory + 1..))
+            }
+        }
+    }
+
+    /// The user directory.
+    #[must_use]
+    pub fn directory(&self) -> Option<&str> {
+        match &self.name {
+            Name::Cut(cut) => cut.directory.as_deref(),
+            name => {
+                let (text, directory) = name.parts()?;
+                text.get(..directory?)
+            }
+        }
+    }
+
+    /// 32 hexadecimal digits that stand for the user.
+    #[must_use]
+    pub fn user_hash(&self) -> Option<&str> {
+        match &self.name {
+            Name::Hash(text) => text.get(HASHED.len()..),
+            _ => None,
+        }
+    }
+
+    /// What the user is called in a sentence.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        match &self.name {
+            Name::Hash(text) => text.get(..HASHED.len() + 8).unwrap_or(text),
+            Name::Dropped => "a user",
+            _ => self.user_id().unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = (self.user_id(), self.user_name(), self.directory(), self.user_hash());
+        formatter.debug_struct("Identity").field("key", &self.key).field("names", &names).finish()
     }
 }
 
@@ -271,12 +394,12 @@ mod tests {
         let mut identities = Identities::new(64);
         let one = identities.identify(&ids(), Handling::Keep, &user("LAB", "Goran"));
         let other = identities.identify(&ids(), Handling::Keep, &user("lab", "goran"));
-        assert_eq!(one.user_id.as_deref(), Some("LAB\\Goran"));
-        assert_eq!(other.user_id.as_deref(), Some("lab\\goran"));
-        assert_eq!(one.key, other.key);
+        assert_eq!(one.identity.user_id(), Some("LAB\\Goran"));
+        assert_eq!(other.identity.user_id(), Some("lab\\goran"));
+        assert_eq!(one.identity.key, other.identity.key);
         let alone = identities.identify(&ids(), Handling::Keep, &user("", "goran"));
-        assert_eq!(alone.user_id.as_deref(), Some("goran"));
-        assert_ne!(alone.key, one.key);
+        assert_eq!(alone.identity.user_id(), Some("goran"));
+        assert_ne!(alone.identity.key, one.identity.key);
         assert!(Arc::ptr_eq(&one, &identities.identify(&ids(), Handling::Keep, &user("LAB", "Goran"))));
     }
 
@@ -284,11 +407,44 @@ mod tests {
     fn a_concealed_user_is_nowhere_in_what_is_kept() {
         for handling in [Handling::Hash, Handling::Drop] {
             let mut identities = Identities::new(64);
-            let identity = identities.identify(&ids(), handling, &user("LAB", "goran"));
+            let identity = Arc::clone(&identities.identify(&ids(), handling, &user("LAB", "goran")).identity);
             let kept = format!("{identities:?}").to_lowercase();
             assert!(!kept.contains("goran") && !kept.contains("lab\\"), "{kept}");
-            assert_eq!(identity.user_hash.is_some(), handling == Handling::Hash);
-            assert_eq!(identity.key, identities.identify(&ids(), handling, &user("lab", "GORAN")).key);
+            assert_eq!(identity.user_hash().is_some(), handling == Handling::Hash);
+            assert_eq!(identity.key, identities.identify(&ids(), handling, &user("lab", "GORAN")).identity.key);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn a_user_is_told_as_it_was_said(
+            directory in proptest::option::of("[a-zÅ€]{0,12}"),
+            name in "[a-zÅ€\\\\]{1,20}",
+            length_max in 8_usize..40,
+        ) {
+            let user = User { directory: directory.as_deref().map(Cow::Borrowed), name: name.as_str().into() };
+            let identity = clear(&ids(), &user, length_max);
+            let whole = directory.as_ref().map_or(name.clone(), |directory| format!("{directory}\\{name}"));
+            let user_id = text::cut(&whole, length_max);
+            prop_assert_eq!(identity.user_id(), Some(&*user_id));
+            prop_assert_eq!(identity.label(), identity.user_id().unwrap_or_default());
+            prop_assert_eq!(identity.user_name(), Some(name.as_str()));
+            prop_assert_eq!(identity.directory(), directory.as_deref());
+            prop_assert_eq!(identity.user_hash(), None);
+        }
+    }
+
+    /// With its two counts it fills the allocation of 64 bytes.
+    #[test]
+    fn an_identity_stays_as_small_as_it_is() {
+        assert_eq!(size_of::<Identity>(), 40);
+    }
+
+    #[test]
+    fn a_hashed_user_is_called_by_its_first_digits() {
+        let hashed = Identity::concealed([0xab; 16], Handling::Hash);
+        assert_eq!((hashed.label(), hashed.user_hash()), ("user abababab", Some("ab".repeat(16).as_str())));
+        let dropped = Identity::concealed([0xab; 16], Handling::Drop);
+        assert_eq!((dropped.label(), dropped.user_hash(), dropped.user_id()), ("a user", None, None));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::event::Action;
 use crate::signal::{
-    Attribute, Link, LinkOrigin, LogRecord, Severity, Span, SpanContext, SpanId, SpanKind, TraceId, Value,
+    Attribute, Encoded, Link, LinkOrigin, LogRecord, Severity, Span, SpanContext, SpanId, SpanKind, TraceId, Value,
 };
 use crate::time::{Now, Timestamp};
 
@@ -77,6 +77,8 @@ pub(super) fn resource(node: &str) -> [(&'static str, &str); 4] {
 pub(super) struct Cause<'a> {
     /// The event.
     pub(super) occurrence: &'a Occurrence<'a>,
+    /// The attributes of its user, encoded.
+    pub(super) identity: &'a Encoded,
     /// When its datagram was received.
     pub(super) received: Timestamp,
     /// Whether the node's own time could not be believed.
@@ -108,13 +110,13 @@ impl Mapping {
             (Transition::Placed(placement), Some(cause)) => self.event(cause, placement, output),
             // Only an event is placed.
             (Transition::Placed(_), None) => {}
-            (Transition::Opened(session), _) if self.start_marker => start_marker(session, ids, output),
+            (Transition::Opened(session), cause) if self.start_marker => start_marker(session, ids, cause, output),
             (Transition::Opened(_), _) => {}
-            (Transition::Segment { session, segment, end, reason }, _) => {
-                session_span(session, segment, end, reason, output);
+            (Transition::Segment { session, segment, end, reason }, cause) => {
+                session_span(session, segment, end, reason, cause, output);
             }
-            (Transition::Part { session, connection, part, parent, end, reason }, _) => {
-                connection_span(session, connection, part, parent, end, reason, output);
+            (Transition::Part { session, connection, part, parent, end, reason }, cause) => {
+                connection_span(session, connection, Cut { part, parent, end, reason }, cause, output);
             }
             (Transition::Ended { session, end, reason }, _) => self.ended(now, session, end, reason, output),
             (Transition::Heartbeat(session), _) => self.heartbeat(now, session, output),
@@ -151,7 +153,7 @@ impl Mapping {
         let texts = Texts::new(occurrence.client);
         let mut attributes = Attributes::new();
         attributes.maybe(SESSION_ID, session_id.as_ref().map(SessionIdText::as_str));
-        attributes.identity(occurrence.identity);
+        attributes.identity(occurrence.identity, Some(cause.identity));
         attributes.target(occurrence.target);
         attributes.client(occurrence.browser.map(AsRef::as_ref), occurrence.client, &texts);
         attributes.maybe(EVENT_RESULT, occurrence.failure);
@@ -183,7 +185,7 @@ impl Mapping {
     fn ended(&mut self, now: Now, session: &Session, end: Timestamp, reason: EndReason, output: &mut impl Output) {
         output.report(Report::SessionEnded {
             node: &session.node.name,
-            virtual_proxy: session.target.as_ref().and_then(|target| target.virtual_proxy.as_deref()),
+            virtual_proxy: session.virtual_proxy(),
             reason,
             duration: end.since(session.start),
         });
@@ -197,7 +199,7 @@ impl Mapping {
         let end_time = rfc3339(end);
         let mut attributes = Attributes::new();
         attributes.text(SESSION_ID, session_id.as_str());
-        attributes.identity(&session.identity);
+        attributes.identity(&session.identity, None);
         attributes.text(SESSION_END_REASON, reason.as_str());
         attributes.text(SESSION_END_TIME, &end_time);
         attributes.int(SESSION_CONNECTIONS, session.connections_opened);
@@ -206,7 +208,7 @@ impl Mapping {
 
     fn heartbeat(&mut self, now: Now, session: &Session, output: &mut impl Output) {
         let mut apps: Vec<&str> = Vec::new();
-        for Connection { target, .. } in &session.connections {
+        for Connection { target, .. } in session.connections() {
             let label = target.app_name.as_deref().or(target.app_id.as_deref()).or_else(|| target.label());
             if let Some(label) = label
                 && !apps.contains(&label)
@@ -218,10 +220,10 @@ impl Mapping {
         self.body.clear();
         body::heartbeat(&mut self.body, session, now.wall, &apps);
         let session_id = SessionIdText::of_session(session);
-        let texts = Texts::new(session.client.as_ref());
+        let texts = Texts::new(session.client());
         let mut attributes = Attributes::new();
         attributes.text(SESSION_ID, session_id.as_str());
-        attributes.identity(&session.identity);
+        attributes.identity(&session.identity, None);
         attributes.session(session, &texts);
         attributes.all.push(Attribute { key: SESSION_APPS, value: Value::Texts(&apps) });
         attributes.int(SESSION_CONNECTIONS, session.connections_opened);
@@ -246,18 +248,25 @@ impl Mapping {
             body: &self.body,
             attributes: &attributes.all,
             trace_id: Some(session.trace_id),
-            span_id: Some(session.segment.span_id),
+            span_id: Some(session.context().span_id),
         };
         output.log_alike(&session.node.resource, &record, attributes.runs());
     }
 }
 
-fn session_span(session: &Session, segment: Piece, end: Timestamp, reason: EndReason, output: &mut impl Output) {
+fn session_span(
+    session: &Session,
+    segment: Piece,
+    end: Timestamp,
+    reason: EndReason,
+    cause: Option<Cause<'_>>,
+    output: &mut impl Output,
+) {
     let session_id = SessionIdText::of_session(session);
-    let texts = Texts::new(session.client.as_ref());
+    let texts = Texts::new(session.client());
     let mut attributes = Attributes::new();
     attributes.text(SESSION_ID, session_id.as_str());
-    attributes.identity(&session.identity);
+    attributes.identity(&session.identity, encoded_by(cause, session));
     attributes.session(session, &texts);
     attributes.text(SESSION_END_REASON, reason.as_str());
     attributes.flag(SESSION_START_INFERRED, session.started == Start::Inferred);
@@ -277,13 +286,19 @@ fn session_span(session: &Session, segment: Piece, end: Timestamp, reason: EndRe
     output.span_alike(&session.node.resource, &span, attributes.runs());
 }
 
-fn connection_span(
-    session: &Session,
-    connection: &Connection,
+/// The end of a part of a connection.
+struct Cut {
     part: Piece,
     parent: SpanId,
     end: Timestamp,
     reason: CloseReason,
+}
+
+fn connection_span(
+    session: &Session,
+    connection: &Connection,
+    Cut { part, parent, end, reason }: Cut,
+    cause: Option<Cause<'_>>,
     output: &mut impl Output,
 ) {
     let session_id = SessionIdText::of_session(session);
@@ -291,12 +306,12 @@ fn connection_span(
     let texts = Texts::new(connection.client.as_ref());
     let mut attributes = Attributes::new();
     attributes.text(SESSION_ID, session_id.as_str());
-    attributes.identity(&session.identity);
+    attributes.identity(&session.identity, encoded_by(cause, session));
     attributes.target(&connection.target);
     attributes.client(browser, connection.client.as_ref(), &texts);
     attributes.text(CONNECTION_CLOSE_REASON, reason.as_str());
     attributes.int(CONNECTION_PART, part.number);
-    let remote = connection.traceparent.map(|foreign| Link {
+    let remote = connection.traceparent.as_deref().map(|foreign| Link {
         context: SpanContext { trace_id: TraceId(foreign.trace_id), span_id: SpanId(foreign.span_id) },
         origin: LinkOrigin::Remote { flags: foreign.flags },
         attributes: &[],
@@ -325,19 +340,19 @@ fn connection_span(
 }
 
 /// A short child of the session's span that is sent at once, so that the trace can be seen before its root has ended.
-fn start_marker(session: &Session, ids: &Ids, output: &mut impl Output) {
+fn start_marker(session: &Session, ids: &Ids, cause: Option<Cause<'_>>, output: &mut impl Output) {
     let session_id = SessionIdText::of_session(session);
-    let texts = Texts::new(session.client.as_ref());
+    let texts = Texts::new(session.client());
     let mut attributes = Attributes::new();
     attributes.text(SESSION_ID, session_id.as_str());
-    attributes.identity(&session.identity);
+    attributes.identity(&session.identity, encoded_by(cause, session));
     attributes.session(session, &texts);
     attributes.flag(SESSION_START_INFERRED, session.started == Start::Inferred);
-    attributes.int(SESSION_SEGMENT, session.segment.number);
-    let span_id = ids.start_marker_span(session.trace_id, &session.node.key, session.segment.number);
+    attributes.int(SESSION_SEGMENT, session.segment().number);
+    let span_id = ids.start_marker_span(session.trace_id, &session.node.key, session.segment().number);
     let span = Span {
         context: SpanContext { trace_id: session.trace_id, span_id },
-        parent: Some(session.segment.span_id),
+        parent: Some(session.context().span_id),
         name: "qlik.sense.session.start",
         kind: SpanKind::Internal,
         start: session.start,
@@ -348,6 +363,12 @@ fn start_marker(session: &Session, ids: &Ids, output: &mut impl Output) {
     output.span_alike(&session.node.resource, &span, attributes.runs());
 }
 
+/// The attributes of the session's user, encoded, where the event was told of the same one: they are kept for users who
+/// were heard of lately, and not with each session.
+fn encoded_by<'a>(cause: Option<Cause<'a>>, session: &Session) -> Option<&'a Encoded> {
+    cause.filter(|cause| *cause.occurrence.identity == session.identity).map(|cause| cause.identity)
+}
+
 const fn local_link(trace_id: TraceId, span_id: SpanId) -> Link<'static> {
     Link { context: SpanContext { trace_id, span_id }, origin: LinkOrigin::Local, attributes: &[] }
 }
@@ -355,7 +376,7 @@ const fn local_link(trace_id: TraceId, span_id: SpanId) -> Link<'static> {
 fn context(placement: Placement<'_>) -> (Option<TraceId>, Option<SpanId>) {
     match placement {
         Placement::Session(session) | Placement::NoConnection(session) | Placement::Failed(Some(session), _) => {
-            (Some(session.trace_id), Some(session.segment.span_id))
+            (Some(session.trace_id), Some(session.context().span_id))
         }
         Placement::Connection(session, connection) => (Some(session.trace_id), Some(connection.part.span_id)),
         Placement::AfterEnd(trace_id, span_id) => (Some(trace_id), Some(span_id)),
@@ -364,13 +385,17 @@ fn context(placement: Placement<'_>) -> (Option<TraceId>, Option<SpanId>) {
 }
 
 impl<'a> Attributes<'a> {
-    fn identity(&mut self, identity: &'a Identity) {
-        self.run(&identity.encoded, |all| {
-            all.maybe(USER_ID, identity.user_id.as_deref());
-            all.maybe(USER_NAME, identity.user_name.as_deref());
-            all.maybe(USER_DIRECTORY, identity.directory.as_deref());
-            all.maybe(USER_HASH, identity.user_hash.as_deref());
-        });
+    fn identity(&mut self, identity: &'a Identity, encoded: Option<&'a Encoded>) {
+        let add = |all: &mut Self| {
+            all.maybe(USER_ID, identity.user_id());
+            all.maybe(USER_NAME, identity.user_name());
+            all.maybe(USER_DIRECTORY, identity.directory());
+            all.maybe(USER_HASH, identity.user_hash());
+        };
+        match encoded {
+            Some(encoded) => self.run(encoded, add),
+            None => add(self),
+        }
     }
 
     fn target(&mut self, target: &'a Target) {
@@ -403,9 +428,7 @@ impl<'a> Attributes<'a> {
 
     /// What a session knows of its user's way in: the first browser, address and virtual proxy that were told.
     fn session(&mut self, session: &'a Session, texts: &'a Texts) {
-        self.client(session.browser.as_deref(), session.client.as_ref(), texts);
-        if let Some(target) = &session.target {
-            self.maybe(VIRTUAL_PROXY_PREFIX, target.virtual_proxy.as_deref());
-        }
+        self.client(session.browser().map(AsRef::as_ref), session.client(), texts);
+        self.maybe(VIRTUAL_PROXY_PREFIX, session.virtual_proxy());
     }
 }

@@ -362,7 +362,7 @@ impl Flow {
         output.report(Report::Accepted { node: &node.name, action: event.action });
         let failure = event.failure.as_deref().map(|text| text::cut(text, self.length_max));
         let user = limited(&event.user, self.length_max);
-        let identity = self.identities.identify(&self.ids, self.privacy.user, &user);
+        let user = self.identities.identify(&self.ids, self.privacy.user, &user);
         let app_name = match (&event.app_name, event.app_id) {
             (Some(name), _) => Some(name.as_ref()),
             (None, Some(app)) => self.app_names.get(&app).map(AsRef::as_ref),
@@ -378,7 +378,7 @@ impl Flow {
             event,
             failure: failure.as_deref(),
             node,
-            identity: &identity,
+            identity: &user.identity,
             id: event.session_id.as_ref().map(|id| self.ids.session_key(&node.key, id)),
             time,
             late: turn != Turn::Next,
@@ -387,7 +387,7 @@ impl Flow {
             browser: browser.as_ref(),
             client: client.as_ref(),
         };
-        let cause = Cause { occurrence: &occurrence, received, time_replaced };
+        let cause = Cause { occurrence: &occurrence, identity: &user.encoded, received, time_replaced };
         let Self { tracker, mapping, ids, .. } = self;
         tracker.on_event(now, &occurrence, &mut |transition| {
             mapping.transition(now, ids, Some(cause), transition, output);

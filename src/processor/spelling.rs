@@ -20,7 +20,7 @@ pub(super) enum SessionIdText {
 
 impl SessionIdText {
     pub(super) fn of_session(session: &Session) -> Self {
-        session.id.map_or_else(|| Self::Hash(hex_digits(session.trace_id.0)), Self::of_key)
+        session.id().map_or_else(|| Self::Hash(hex_digits(session.trace_id.0)), Self::of_key)
     }
 
     fn of_key(key: SessionKey) -> Self {

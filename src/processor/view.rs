@@ -37,7 +37,7 @@ pub struct SessionView {
     pub last_activity: Timestamp,
     /// The first browser seen.
     pub browser: Option<Arc<Browser>>,
-    /// The first target seen: tells the virtual proxy.
+    /// The first target seen with a virtual proxy, which it tells.
     pub target: Option<Arc<Target>>,
     /// How many connections were ever opened.
     pub connections_opened: u32,
@@ -84,15 +84,15 @@ impl SessionView {
             node: Arc::clone(&session.node),
             identity: Arc::clone(&session.identity),
             trace_id: session.trace_id,
-            span_id: session.segment.span_id,
+            span_id: session.context().span_id,
             start: session.start,
             is_start_inferred: session.started == Start::Inferred,
-            last_activity: session.last_activity,
-            browser: session.browser.clone(),
-            target: session.target.clone(),
+            last_activity: session.last_activity(),
+            browser: session.browser().cloned(),
+            target: session.target().cloned(),
             connections_opened: session.connections_opened,
-            connections_open: session.connections.len(),
-            connections: session.connections.iter().take(CONNECTIONS_SHOWN_MAX).map(ConnectionView::of).collect(),
+            connections_open: session.connections().len(),
+            connections: session.connections().iter().take(CONNECTIONS_SHOWN_MAX).map(ConnectionView::of).collect(),
         }
     }
 

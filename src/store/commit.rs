@@ -200,6 +200,11 @@ impl Records {
         self.encoded.len()
     }
 
+    /// Gives back memory that is not used, so that what they cost is what they take.
+    pub(super) fn shrink(&mut self) {
+        self.encoded.shrink_to_fit();
+    }
+
     /// The changes in their order.
     pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
         records(&self.encoded)

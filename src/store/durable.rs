@@ -95,7 +95,8 @@ enum Failure {
 }
 
 impl Durable {
-    pub(super) fn append(&self, commit: Commit) -> Result<(), AppendError> {
+    pub(super) fn append(&self, mut commit: Commit) -> Result<(), AppendError> {
+        commit.records.shrink();
         let cost = commit.cost();
         let queued = self.shared.queued.load(Ordering::Acquire);
         // An empty queue takes any commit: it would never fit better, and the core can do nothing before it is taken.

@@ -37,8 +37,9 @@ const SEGMENTS_MAX: usize = 4096;
 /// A commit that is larger is written as several frames, for their lengths have 32 bits.
 const FRAME_MAX: u64 = 1024 * 1024 * 1024;
 
-/// Bytes of the buffer that are kept for the next group: as large as groups are.
-const BUFFER_KEPT: usize = 9 * 1024 * 1024;
+/// Bytes of the buffer that are kept for the next group: as large as those of a busy hour are. What a burst needs goes
+/// with it.
+const BUFFER_KEPT: usize = 1024 * 1024;
 
 /// The shortest and the longest time between two tries of a disk that fails.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
@@ -258,6 +259,10 @@ impl Log {
 
     /// Makes these durable, as one group but for a checkpoint among them, which begins a segment.
     pub(super) fn commit(&mut self, commits: Vec<Commit>) {
+        // All at once: growing by doubling would hold up to three times as much for a moment.
+        let size = commits.iter().map(Commit::cost).sum::<u64>().min(FRAME_MAX);
+        self.buffer.clear();
+        self.buffer.reserve_exact(usize::try_from(size).unwrap_or_default());
         let mut commits = commits.into_iter().flat_map(|commit| commit.split(FRAME_MAX)).peekable();
         while let Some(first) = commits.next() {
             self.now = first.now;

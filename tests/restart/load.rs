@@ -16,6 +16,8 @@ use delivered::missing;
 use stand::{Process, simulate};
 use support::collector::{Options, Received};
 
+mod flood;
+
 /// Events of a long outage.
 const OUTAGE_EVENTS: u64 = 1_000_000;
 
@@ -94,13 +96,7 @@ struct Counted {
 
 impl Counted {
     fn add(&mut self, call: &Received) {
-        /// Number of `resource_logs` or `resource_spans`, of the scopes in each, and of the items in these.
-        const PATH: [u32; 3] = [1, 2, 2];
-        /// Number of `event_name` in a log record.
-        const EVENT_NAME: u32 = 12;
-        let resources = fields(&call.body, PATH[0]);
-        let scopes = resources.into_iter().flat_map(|resource| fields(resource, PATH[1]));
-        for item in scopes.flat_map(|scope| fields(scope, PATH[2])) {
+        for item in items(&call.body) {
             let digest: [u8; 32] = Sha256::digest(item).into();
             if !self.seen.insert(digest[..16].try_into().expect("16 bytes")) {
                 self.repeated += 1;
@@ -113,6 +109,18 @@ impl Counted {
             }
         }
     }
+}
+
+/// Number of `event_name` in a log record.
+const EVENT_NAME: u32 = 12;
+
+/// The records or spans of a request.
+fn items(request: &[u8]) -> impl Iterator<Item = &[u8]> {
+    /// Number of `resource_logs` or `resource_spans`, of the scopes in each, and of the items in these.
+    const PATH: [u32; 3] = [1, 2, 2];
+    let resources = fields(request, PATH[0]).into_iter();
+    let scopes = resources.flat_map(|resource| fields(resource, PATH[1]));
+    scopes.flat_map(|scope| fields(scope, PATH[2]))
 }
 
 /// The contents of all fields of a message with this number, which are messages or strings.

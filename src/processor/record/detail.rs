@@ -42,7 +42,7 @@ pub(in crate::processor) struct Memory<'a> {
 
 /// A tag: 0 user, 1 directory and user, 2 and 3 the key of a user who is hashed or dropped.
 pub(in crate::processor) fn write_identity(writer: &mut Writer<'_>, identity: &Identity) {
-    match (&identity.user_name, &identity.directory) {
+    match (identity.user_name(), identity.directory()) {
         (Some(name), None) => {
             writer.byte(0);
             writer.text(name);
@@ -53,7 +53,7 @@ pub(in crate::processor) fn write_identity(writer: &mut Writer<'_>, identity: &I
             writer.text(name);
         }
         (None, _) => {
-            writer.byte(if identity.user_hash.is_some() { 2 } else { 3 });
+            writer.byte(if identity.user_hash().is_some() { 2 } else { 3 });
             writer.bytes(&identity.key);
         }
     }
@@ -176,7 +176,7 @@ impl Memory<'_> {
         self.concealed |= handling != stored;
         let key = reader.array()?;
         Some(if handling == self.privacy.user {
-            self.identities.identify_key(handling, key)
+            Arc::clone(&self.identities.identify_key(handling, key).identity)
         } else {
             // Among clear users the key is not what they are found by.
             Arc::new(Identity::concealed(key, handling))
@@ -189,7 +189,7 @@ impl Memory<'_> {
             directory: directory.map(|text| text::cut(text, self.length_max)),
             name: text::cut(name, self.length_max),
         };
-        self.identities.identify(self.ids, self.privacy.user, &user)
+        Arc::clone(&self.identities.identify(self.ids, self.privacy.user, &user).identity)
     }
 
     /// The browser as it may be kept now: `Some(None)` where nothing of it may.

@@ -137,8 +137,8 @@ impl Restoring {
         let Flow { tracker, exclusions, .. } = &mut self.processor.flow;
         let excluded = self.returning.leave_out(|session| {
             let identity = &session.identity;
-            let name = identity.user_name.as_deref();
-            name.is_some_and(|name| exclusions.excludes(identity.directory.as_deref(), name))
+            let name = identity.user_name();
+            name.is_some_and(|name| exclusions.excludes(identity.directory(), name))
         });
         self.restored.excluded = excluded.len() as u64;
         let doubles = tracker.restore_sessions(std::mem::take(&mut self.returning), &self.processor.nodes);
@@ -149,7 +149,7 @@ impl Restoring {
         let Self { mut processor, mut restored, .. } = self;
         let Processor { nodes, flow, .. } = &mut processor;
         for session in flow.tracker.sessions() {
-            nodes.heard_of(session.node.index, session.last_activity);
+            nodes.heard_of(session.node.index, session.last_activity());
         }
         restored.running = flow.tracker.latest();
         for known in nodes.iter_mut() {

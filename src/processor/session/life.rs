@@ -7,10 +7,11 @@ use crate::event::caseless;
 use crate::signal::TraceId;
 use crate::time::{Now, RunningTime, Timestamp};
 
+use super::compact::{Opening, Session};
 use super::ended::Ended;
 use super::recent::Thing;
-use super::state::{CloseReason, Connection, Cut, EndReason, Piece, Session, Start, Until};
-use super::table::{Links, Slot};
+use super::state::{CloseReason, Connection, Cut, EndReason, Piece, Start, Until};
+use super::table::Slot;
 use super::{ABSENCE_MAX, ADVANCE_MAX, Occurrence, Restart, SessionTracker, Transition};
 
 /// Ended ids are remembered up to as many as sessions may be open, and at least this many.
@@ -28,7 +29,7 @@ impl SessionTracker {
         while self.table.len() >= self.config.open_sessions_max.max(1)
             && let Some(victim) = self.table.victim()
         {
-            let end = self.table.get(victim).map_or(occurrence.time, |session| session.last_activity);
+            let end = self.table.get(victim).map_or(occurrence.time, Session::last_activity);
             self.end(victim, now, end, EndReason::Evicted, out);
         }
         let trace_id = match (ended, occurrence.id) {
@@ -39,7 +40,7 @@ impl SessionTracker {
         let number = ended.map_or(1, |ended| ended.segment.saturating_add(1));
         let span_id = self.ids.session_span(trace_id, &occurrence.node.key, number);
         let segment = Piece::first(number, occurrence.time, span_id, now, self.config.max_span_duration);
-        let mut session = Session {
+        let mut session = Session::new(Opening {
             node: Arc::clone(occurrence.node),
             identity: Arc::clone(occurrence.identity),
             id: occurrence.id,
@@ -47,24 +48,12 @@ impl SessionTracker {
             start: occurrence.time,
             started,
             segment,
-            last_activity: occurrence.time,
-            connections: Vec::new(),
-            connections_opened: 0,
-            browser: occurrence.browser.cloned(),
-            client: occurrence.client.cloned(),
-            target: Some(Arc::clone(occurrence.target)),
             first_segment: number,
             heard: now.running,
             opened: self.events,
-            touched: self.events,
-            moved: self.events,
             heartbeat_due: self.config.heartbeat.map_or(RunningTime::NEVER, |heartbeat| now.running + heartbeat),
-            alone: true,
-            changed: true,
-            deadline: RunningTime::NEVER,
-            by_user: Links::default(),
-            by_age: Links::default(),
-        };
+        });
+        session.learn(occurrence.browser, occurrence.client, Some(occurrence.target));
         session.deadline = self.next_deadline(now.running, &session);
         let slot = self.table.insert(session);
         if let Some(session) = self.table.get(slot) {
@@ -91,7 +80,7 @@ impl SessionTracker {
     /// The event with a time that its session can have come to.
     pub(super) fn bounded<'a>(&self, slot: Slot, now: Now, occurrence: &Occurrence<'a>) -> Occurrence<'a> {
         let Some(session) = self.table.get(slot) else { return *occurrence };
-        let latest = session.last_activity + now.running.since(session.heard) + ABSENCE_MAX;
+        let latest = session.last_activity() + now.running.since(session.heard) + ABSENCE_MAX;
         Occurrence { time: occurrence.time.min(latest), ..*occurrence }
     }
 
@@ -107,21 +96,9 @@ impl SessionTracker {
         self.table.touch(slot);
         let events = self.events;
         if let Some(session) = self.table.get_mut(slot) {
-            session.moved = events;
-            if !occurrence.before_restart {
-                session.touched = events;
-            }
             session.heard = now.running;
-            session.last_activity = session.last_activity.max(occurrence.time);
-            if session.browser.is_none() {
-                session.browser = occurrence.browser.cloned();
-            }
-            if session.client.is_none() {
-                session.client = occurrence.client.cloned();
-            }
-            if session.target.as_ref().is_none_or(|target| target.virtual_proxy.is_none()) {
-                session.target = Some(Arc::clone(occurrence.target));
-            }
+            session.hear(occurrence.time, events, !occurrence.before_restart);
+            session.learn(occurrence.browser, occurrence.client, Some(occurrence.target));
         }
         if self.cut(slot, until, out)
             && let Some(session) = self.table.get(slot)
@@ -145,7 +122,7 @@ impl SessionTracker {
                 }
                 Some(Cut::Part { connection, piece: part, parent }) => {
                     let (end, reason) = (part.start + length_max, CloseReason::Rollover);
-                    if let Some(connection) = session.connections.get(connection) {
+                    if let Some(connection) = session.connections().get(connection) {
                         out(Transition::Part { session, connection, part, parent, end, reason });
                     }
                 }
@@ -167,10 +144,10 @@ impl SessionTracker {
     ) {
         self.cut(slot, Until::Before(end), out);
         let Some(session) = self.table.get(slot) else { return };
-        for connection in &session.connections {
+        for connection in session.connections() {
             end_connection(session, connection, end, reason.of_connections(), out);
         }
-        let segment = session.segment;
+        let segment = session.segment();
         out(Transition::Segment { session, segment, end: end.max(segment.start), reason });
         let end = end.max(session.start);
         out(Transition::Ended { session, end, reason });
@@ -186,7 +163,7 @@ impl SessionTracker {
         let due = self.restarts.iter().enumerate().filter(|(_, restart)| restart.due <= now.running);
         let earliest = due.min_by_key(|(_, restart)| (restart.due, restart.node));
         let Some((position, &Restart { node, before, .. })) = earliest else { return };
-        let suspect = |session: &Session| session.node.index == node && session.touched <= before;
+        let suspect = |session: &Session| session.node.index == node && session.touched() <= before;
         let suspects = self.table.by_age().filter(|(_, session)| suspect(session)).map(|(slot, _)| slot);
         let suspects: Vec<Slot> = suspects.take(ADVANCE_MAX).collect();
         if suspects.len() < ADVANCE_MAX {
@@ -194,7 +171,7 @@ impl SessionTracker {
             self.restarted.note(node);
         }
         for slot in suspects {
-            let Some(end) = self.table.get(slot).map(|session| session.last_activity) else { continue };
+            let Some(end) = self.table.get(slot).map(Session::last_activity) else { continue };
             self.end(slot, now, end, EndReason::ProxyRestart, out);
         }
     }
@@ -203,7 +180,7 @@ impl SessionTracker {
     pub(super) fn wake(&mut self, slot: Slot, now: Now, out: &mut impl FnMut(Transition<'_>)) {
         let Some(session) = self.table.get(slot) else { return };
         if self.expiry(session) <= now.running {
-            let end = session.last_activity;
+            let end = session.last_activity();
             return self.end(slot, now, end, EndReason::Expired, out);
         }
         if now.running.since(session.heard) <= self.config.expire_after {
@@ -223,14 +200,14 @@ impl SessionTracker {
     }
 
     pub(super) fn expiry(&self, session: &Session) -> RunningTime {
-        let connected = !session.connections.is_empty();
+        let connected = !session.connections().is_empty();
         session.heard + if connected { self.config.expire_connected_after } else { self.config.expire_after }
     }
 
     fn next_deadline(&self, now: RunningTime, session: &Session) -> RunningTime {
-        let parts = session.connections.iter().map(|connection| connection.part.due);
+        let parts = session.connections().iter().map(|connection| connection.part.due);
         // What is due and was not cut waits for an event.
-        let cut = parts.chain([session.segment.due]).filter(|&due| due > now).min();
+        let cut = parts.chain([session.segment_due()]).filter(|&due| due > now).min();
         self.expiry(session).min(session.heartbeat_due).min(cut.unwrap_or(RunningTime::NEVER))
     }
 
@@ -238,8 +215,8 @@ impl SessionTracker {
     /// one comes up. Only the newest connection can be due before what is scheduled already.
     pub(super) fn schedule_earlier(&mut self, slot: Slot) {
         let Some(session) = self.table.get(slot) else { return };
-        let own = self.expiry(session).min(session.segment.due);
-        let deadline = session.connections.last().map_or(own, |connection| own.min(connection.part.due));
+        let own = self.expiry(session).min(session.segment_due());
+        let deadline = session.connections().last().map_or(own, |connection| own.min(connection.part.due));
         if deadline < session.deadline {
             self.table.schedule(slot, deadline);
         }

@@ -38,6 +38,8 @@ use super::ids::{Ids, SessionKey};
 use super::node::Node;
 use super::record::Changed;
 
+mod compact;
+mod deadlines;
 mod ended;
 mod life;
 mod place;
@@ -47,8 +49,9 @@ mod state;
 mod table;
 mod walk;
 
+pub use compact::Session;
 pub(super) use record::Returning;
-pub use state::{CloseReason, Connection, EndReason, Piece, Session, Start};
+pub use state::{CloseReason, Connection, EndReason, Piece, Start};
 pub use table::NodeActivity;
 
 use ended::Ended;
@@ -341,7 +344,7 @@ impl SessionTracker {
         self.make_room_for_connection(slot, out);
         self.add_connection(slot, now, &occurrence);
         if let Some(session) = self.table.get(slot)
-            && let Some(connection) = session.connections.last()
+            && let Some(connection) = session.connections().last()
         {
             out(Transition::Placed(Placement::Connection(session, connection)));
         }
@@ -360,7 +363,7 @@ impl SessionTracker {
         let Some(index) = session.find_connection(app) else {
             return out(Transition::Placed(Placement::NoConnection(session)));
         };
-        let connection = session.connections.remove(index);
+        let Some(connection) = session.remove_connection(index) else { return };
         let node = session.node.index;
         self.table.count_connections(node, 0, 1);
         self.schedule_earlier(slot);
@@ -390,11 +393,7 @@ impl SessionTracker {
             return;
         }
         session.started = Start::Observed;
-        let earlier_by = session.start.since(time);
-        session.start = session.start.min(time);
-        // A segment that was cut off is sent already; then only the duration of the whole knows of the earlier start.
-        if session.segment.number == session.first_segment {
-            session.segment.begin_earlier(earlier_by);
+        if session.begin_earlier(time) {
             self.schedule_earlier(slot);
         }
     }
@@ -406,13 +405,13 @@ impl SessionTracker {
     /// Gives up the oldest connections of a session, down to a number of them.
     fn shrink(&mut self, slot: Slot, connections_max: usize, out: &mut impl FnMut(Transition<'_>)) {
         while let Some(session) = self.table.get_mut(slot)
-            && session.connections.len() > connections_max
+            && session.connections().len() > connections_max
+            && let Some(connection) = session.remove_connection(0)
         {
-            let connection = session.connections.remove(0);
             let node = session.node.index;
             self.table.count_connections(node, 0, 1);
             if let Some(session) = self.table.get(slot) {
-                end_connection(session, &connection, session.last_activity, CloseReason::Evicted, out);
+                end_connection(session, &connection, session.last_activity(), CloseReason::Evicted, out);
             }
         }
     }
@@ -432,7 +431,7 @@ impl SessionTracker {
         let part = Piece::first(1, open, span_id, now, length_max);
         let parent = session.segment_span_at(open, length_max, &self.ids);
         session.connections_opened = session.connections_opened.saturating_add(1);
-        session.connections.push(Connection {
+        session.add_connection(Connection {
             open,
             named,
             ordinal,
@@ -441,7 +440,7 @@ impl SessionTracker {
             target: Arc::clone(occurrence.target),
             browser: occurrence.browser.cloned(),
             client: occurrence.client.cloned(),
-            traceparent: occurrence.event.traceparent,
+            traceparent: occurrence.event.traceparent.map(Box::new),
         });
         let node = session.node.index;
         self.table.count_connections(node, 1, 0);

@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::event::Guid;
 use crate::time::Timestamp;
 
+use super::compact::Session;
 use super::ended::Ended;
-use super::state::{Session, Start};
+use super::state::Start;
 use super::table::Slot;
 use super::{Occurrence, SessionTracker};
 
@@ -80,7 +81,7 @@ impl SessionTracker {
 
     pub(super) fn least_recently_active(&self, occurrence: &Occurrence<'_>) -> Option<Slot> {
         let (node, user) = (occurrence.node.index, occurrence.identity.key);
-        let idle = self.table.of_user_reversed(node, user).find(|(_, session)| session.connections.is_empty());
+        let idle = self.table.of_user_reversed(node, user).find(|(_, session)| session.connections().is_empty());
         idle.or_else(|| self.table.of_user_reversed(node, user).next()).map(|(slot, _)| slot)
     }
 
@@ -90,14 +91,14 @@ impl SessionTracker {
         let (node, user) = (occurrence.node.index, occurrence.identity.key);
         let open = |session: &Session| {
             let index = session.find_connection(app)?;
-            session.connections.get(index).map(|connection| connection.open)
+            session.connections().get(index).map(|connection| connection.open)
         };
         let candidates =
             self.table.of_user(node, user).filter_map(|(slot, session)| Some((open(session)?, session.opened, slot)));
         let found = match app {
             Some(_) => candidates.min().map(|(.., slot)| slot),
             None => {
-                let all = self.table.of_user(node, user).map(|(_, session)| session.connections.len()).sum::<usize>();
+                let all = self.table.of_user(node, user).map(|(_, session)| session.connections().len()).sum::<usize>();
                 candidates.map(|(.., slot)| slot).next().filter(|_| all == 1)
             }
         };

@@ -11,13 +11,11 @@ use std::time::Duration;
 
 use crate::event::{Guid, TraceParent};
 use crate::processor::detail::{Browser, Client, Target};
-use crate::processor::filter::Identity;
-use crate::processor::ids::{Ids, SessionKey};
-use crate::processor::node::Node;
-use crate::signal::{SpanContext, SpanId, TraceId};
+use crate::processor::ids::Ids;
+use crate::signal::{SpanContext, SpanId};
 use crate::time::{Now, RunningTime, Timestamp};
 
-use super::table::Links;
+use super::compact::Session;
 
 /// Why a session, or one segment of it, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,52 +114,6 @@ pub struct Piece {
     pub(super) due: RunningTime,
 }
 
-/// An open session.
-#[derive(Debug)]
-pub struct Session {
-    /// The proxy node that it lives on.
-    pub node: Arc<Node>,
-    /// Who it belongs to.
-    pub identity: Arc<Identity>,
-    /// The proxy session id, once one is known.
-    pub id: Option<SessionKey>,
-    /// The trace of all its spans.
-    pub trace_id: TraceId,
-    /// When it began.
-    pub start: Timestamp,
-    /// How we know.
-    pub started: Start,
-    /// The current segment of its span.
-    pub segment: Piece,
-    /// The latest event of it.
-    pub last_activity: Timestamp,
-    /// Its open connections, oldest first.
-    pub connections: Vec<Connection>,
-    /// How many connections were ever opened.
-    pub connections_opened: u32,
-    /// The first browser seen.
-    pub browser: Option<Arc<Browser>>,
-    /// The first client address seen, as it may be sent.
-    pub client: Option<Client>,
-    /// The first target seen: tells the virtual proxy.
-    pub target: Option<Arc<Target>>,
-    pub(super) first_segment: u32,
-    pub(super) heard: RunningTime,
-    /// Which event opened it, counted over all sessions: tells sessions apart for ever, and decides where nothing else does.
-    pub(super) opened: u64,
-    /// The last event that is a sign of its life, counted in the same way.
-    pub(super) touched: u64,
-    /// The last event of it: its place among the sessions of its user, and in the line for eviction.
-    pub(super) moved: u64,
-    pub(super) heartbeat_due: RunningTime,
-    pub(super) alone: bool,
-    /// Whether its record is out of date.
-    pub(super) changed: bool,
-    pub(super) deadline: RunningTime,
-    pub(super) by_user: Links,
-    pub(super) by_age: Links,
-}
-
 /// An open connection: an app in a browser tab.
 #[derive(Debug)]
 pub struct Connection {
@@ -182,7 +134,7 @@ pub struct Connection {
     /// The client's address as it may be sent, where the event told it.
     pub client: Option<Client>,
     /// A foreign span that led here.
-    pub traceparent: Option<TraceParent>,
+    pub traceparent: Option<Box<TraceParent>>,
 }
 
 impl Connection {
@@ -237,12 +189,6 @@ impl Piece {
         Self { number, start, span_id, previous: None, due: now.running + length_max }
     }
 
-    /// It turns out to have begun earlier.
-    pub(super) fn begin_earlier(&mut self, by: Duration) {
-        self.start = self.start.before(by);
-        self.due = self.due.before(by);
-    }
-
     fn next(&self, span_id: SpanId, length_max: Duration) -> Self {
         Self {
             number: self.number.saturating_add(1),
@@ -258,7 +204,7 @@ impl Session {
     /// The span that records of this session belong to.
     #[must_use]
     pub const fn context(&self) -> SpanContext {
-        SpanContext { trace_id: self.trace_id, span_id: self.segment.span_id }
+        SpanContext { trace_id: self.trace_id, span_id: self.span_id() }
     }
 
     /// The span that records of this connection belong to.
@@ -269,7 +215,7 @@ impl Session {
 
     /// The pieces that are longer than allowed, by the moment up to which they are.
     pub(super) fn overdue(&self, until: Until, length_max: Duration) -> BinaryHeap<Reverse<(Timestamp, Which)>> {
-        let connections = (0..self.connections.len()).map(Which::Connection);
+        let connections = (0..self.connections().len()).map(Which::Connection);
         let all = [Which::Session].into_iter().chain(connections);
         all.filter_map(|which| Some(Reverse((self.boundary(which, until, length_max)?, which)))).collect()
     }
@@ -277,8 +223,8 @@ impl Session {
     /// Where a piece has to be cut, if it has to.
     pub(super) fn boundary(&self, which: Which, until: Until, length_max: Duration) -> Option<Timestamp> {
         let piece = match which {
-            Which::Session => &self.segment,
-            Which::Connection(index) => &self.connections.get(index)?.part,
+            Which::Session => self.segment(),
+            Which::Connection(index) => self.connections().get(index)?.part,
         };
         let boundary = piece.start + length_max;
         until.reaches(boundary, piece.due).then_some(boundary)
@@ -293,21 +239,21 @@ impl Session {
     }
 
     fn cut_segment(&mut self, length_max: Duration, ids: &Ids) -> Cut {
-        let ended = self.segment;
+        let ended = self.segment();
         let span_id = ids.session_span(self.trace_id, &self.node.key, ended.number.saturating_add(1));
-        self.segment = ended.next(span_id, length_max);
+        self.set_segment(ended.next(span_id, length_max));
         Cut::Segment(ended)
     }
 
     fn cut_part(&mut self, index: usize, length_max: Duration, ids: &Ids) -> Option<Cut> {
-        let connection = self.connections.get(index)?;
+        let connection = self.connections().get(index)?;
         let (piece, parent) = (connection.part, connection.parent);
         let number = piece.number.saturating_add(1);
         let (named, app, ordinal) = (connection.named, connection.app(), connection.ordinal);
         let span_id = ids.connection_span(self.trace_id, &self.node.key, named, app, ordinal, number);
         let next = piece.next(span_id, length_max);
         let next_parent = self.segment_span_at(next.start, length_max, ids);
-        let connection = self.connections.get_mut(index)?;
+        let connection = self.connections_mut().get_mut(index)?;
         connection.part = next;
         connection.parent = next_parent;
         Some(Cut::Part { connection: index, piece, parent })
@@ -315,24 +261,21 @@ impl Session {
 
     /// The span of the segment that was current at `moment`: the current one, or an earlier one that is sent already.
     pub(super) fn segment_span_at(&self, moment: Timestamp, length_max: Duration, ids: &Ids) -> SpanId {
-        let behind = self.segment.start.since(moment).as_nanos().div_ceil(length_max.as_nanos().max(1));
-        let number = u64::from(self.segment.number).saturating_sub(u64::try_from(behind).unwrap_or(u64::MAX));
-        let number = u32::try_from(number).unwrap_or(u32::MAX).max(self.first_segment);
-        if number == self.segment.number {
-            self.segment.span_id
-        } else {
-            ids.session_span(self.trace_id, &self.node.key, number)
-        }
+        let segment = self.segment();
+        let behind = segment.start.since(moment).as_nanos().div_ceil(length_max.as_nanos().max(1));
+        let number = u64::from(segment.number).saturating_sub(u64::try_from(behind).unwrap_or(u64::MAX));
+        let number = u32::try_from(number).unwrap_or(u32::MAX).max(self.first_segment());
+        if number == segment.number { segment.span_id } else { ids.session_span(self.trace_id, &self.node.key, number) }
     }
 
     /// The position of the oldest open connection to this app; without an app, of a sole open connection.
     pub(super) fn find_connection(&self, app: Option<Guid>) -> Option<usize> {
         match app {
             Some(_) => {
-                let same_app = self.connections.iter().enumerate().filter(|(_, connection)| connection.app() == app);
+                let same_app = self.connections().iter().enumerate().filter(|(_, connection)| connection.app() == app);
                 same_app.min_by_key(|(index, connection)| (connection.open, *index)).map(|(index, _)| index)
             }
-            None => (self.connections.len() == 1).then_some(0),
+            None => (self.connections().len() == 1).then_some(0),
         }
     }
 }

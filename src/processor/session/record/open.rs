@@ -14,8 +14,8 @@ use crate::processor::record::{
 use crate::signal::{SpanId, TraceId};
 use crate::time::{RunningTime, Timestamp};
 
-use super::super::state::{Connection, Piece, Session, Start};
-use super::super::table::Links;
+use super::super::compact::{Opening, Session};
+use super::super::state::{Connection, Piece, Start};
 
 /// A piece that reaches further back than this, and than it may be long, is damage: it would be cut into thousands.
 const PIECE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -65,29 +65,25 @@ pub(super) fn put(session: &Session, scribe: &mut Scribe<'_, impl Ledger>) {
     scribe.put(RecordKey::Session(session.opened), |writer| write(session, writer));
 }
 
-fn proxy_of(session: &Session) -> Option<&str> {
-    session.target.as_ref().and_then(|target| target.virtual_proxy.as_deref())
-}
-
 fn write(session: &Session, writer: &mut Writer<'_>) {
-    let Session { segment, start, heard, .. } = session;
-    let proxy = proxy_of(session);
-    let differs = session.id.is_none_or(|id| id.trace_id() != session.trace_id);
+    let Session { start, heard, .. } = session;
+    let (segment, id, proxy) = (session.segment(), session.id(), session.virtual_proxy());
+    let differs = id.is_none_or(|id| id.trace_id() != session.trace_id);
     let has_heartbeat = session.heartbeat_due != RunningTime::NEVER;
     writer.flags(
-        flag(session.id.is_some(), session::ID)
-            | flag(session.id.is_some_and(|id| id.guid().is_some()), session::CLEAR)
+        flag(id.is_some(), session::ID)
+            | flag(id.is_some_and(|id| id.guid().is_some()), session::CLEAR)
             | flag(differs, session::TRACE)
             | flag(session.started == Start::Inferred, session::INFERRED)
             | flag(session.alone, session::ALONE)
             | flag(has_heartbeat, session::HEARTBEAT)
             | flag(segment.previous.is_some(), session::PREVIOUS)
-            | flag(session.browser.is_some(), session::BROWSER)
-            | flag(session.client.is_some(), session::CLIENT)
+            | flag(session.browser().is_some(), session::BROWSER)
+            | flag(session.client().is_some(), session::CLIENT)
             | flag(proxy.is_some(), session::PROXY),
     );
     writer.text(&session.node.name);
-    if let Some(id) = session.id {
+    if let Some(id) = id {
         writer.bytes(&id.trace_id().0);
     }
     if differs {
@@ -95,35 +91,35 @@ fn write(session: &Session, writer: &mut Writer<'_>) {
     }
     writer.moment(*start);
     writer.number(segment.number.into());
-    writer.number(segment.number.saturating_sub(session.first_segment).into());
+    writer.number(segment.number.saturating_sub(session.first_segment()).into());
     writer.moment_near(segment.start, *start);
     writer.bytes(&segment.span_id.0);
     if let Some(previous) = segment.previous {
         writer.bytes(&previous.0);
     }
-    writer.moment_near(session.last_activity, *start);
+    writer.moment_near(session.last_activity(), *start);
     writer.running(*heard);
     writer.running_near(segment.due, *heard);
     if has_heartbeat {
         writer.running_near(session.heartbeat_due, *heard);
     }
     writer.running_near(session.deadline, if has_heartbeat { session.heartbeat_due } else { *heard });
-    writer.near(session.touched, session.opened);
-    writer.near(session.moved, session.touched);
+    writer.near(session.touched(), session.opened);
+    writer.near(session.moved(), session.touched());
     writer.number(session.connections_opened.into());
     write_identity(writer, &session.identity);
-    if let Some(browser) = &session.browser {
+    if let Some(browser) = session.browser() {
         write_browser(writer, browser);
     }
-    if let Some(client) = &session.client {
+    if let Some(client) = session.client() {
         write_client(writer, client);
     }
     if let Some(proxy) = proxy {
         writer.text(proxy);
     }
-    writer.number(session.connections.len() as u64);
+    writer.number(session.connections().len() as u64);
     let mut before = None;
-    for connection in &session.connections {
+    for connection in session.connections() {
         write_connection(session, connection, before, proxy, writer);
         before = Some(&*connection.target);
     }
@@ -140,7 +136,7 @@ fn write_connection(
     let later_part = part.number != 1 || part.start != *open || part.previous.is_some();
     let parts = TargetParts::of(target, proxy);
     let same_target = before == Some(target);
-    let (same_browser, same_client) = (*browser == session.browser, *client == session.client);
+    let (same_browser, same_client) = (browser.as_ref() == session.browser(), client.as_ref() == session.client());
     let of_target = flag(parts.app, connection::APP)
         | flag(parts.app_name, connection::APP_NAME)
         | flag(parts.path, connection::PATH)
@@ -151,7 +147,7 @@ fn write_connection(
         flag(named != open, connection::NAMED)
             | flag(*ordinal != 0, connection::ORDINAL)
             | flag(later_part, connection::LATER_PART)
-            | flag(*parent != session.segment.span_id, connection::PARENT)
+            | flag(*parent != session.context().span_id, connection::PARENT)
             | flag(browser.is_some() && same_browser, connection::SAME_BROWSER)
             | flag(browser.is_some() && !same_browser, connection::BROWSER)
             | flag(client.is_some() && same_client, connection::SAME_CLIENT)
@@ -173,8 +169,8 @@ fn write_connection(
         writer.bytes(part.previous.as_ref().map_or(&[], |previous| &previous.0));
     }
     writer.bytes(&part.span_id.0);
-    writer.running_near(part.due, session.segment.due);
-    if *parent != session.segment.span_id {
+    writer.running_near(part.due, session.segment_due());
+    if *parent != session.context().span_id {
         writer.bytes(&parent.0);
     }
     if let Some(browser) = browser.as_ref().filter(|_| !same_browser) {
@@ -228,7 +224,7 @@ pub(super) fn read(
     let client = if has(session::CLIENT) { memory.read_client(reader)? } else { None };
     let proxy = if has(session::PROXY) { Some(reader.text()?) } else { None };
     let count = usize::try_from(reader.number()?).ok()?;
-    let mut session = Session {
+    let mut session = Session::new(Opening {
         node: node(name),
         identity,
         id,
@@ -236,31 +232,27 @@ pub(super) fn read(
         start,
         started: if has(session::INFERRED) { Start::Inferred } else { Start::Observed },
         segment: Piece { number, start: segment_start, span_id, previous, due },
-        last_activity,
-        connections: Vec::with_capacity(count.min(reader.left() / CONNECTION_MIN)),
-        connections_opened,
-        browser,
-        client,
-        target: proxy.map(|proxy| memory.target_of_proxy(proxy)),
         first_segment,
         heard,
         opened,
-        touched,
-        moved,
         heartbeat_due,
-        alone: has(session::ALONE),
-        changed: false,
-        deadline,
-        by_user: Links::default(),
-        by_age: Links::default(),
-    };
+    });
+    session.recall(last_activity, moved, touched);
+    session.learn(browser.as_ref(), client.as_ref(), proxy.map(|proxy| memory.target_of_proxy(proxy)).as_ref());
+    session.connections_opened = connections_opened;
+    session.alone = has(session::ALONE);
+    session.changed = false;
+    session.deadline = deadline;
+    if count > 0 {
+        session.reserve(count.min(reader.left() / CONNECTION_MIN));
+    }
     for _ in 0..count {
         let connection = read_connection(&session, reader, memory, proxy)?;
-        session.connections.push(connection);
+        session.add_connection(connection);
     }
     reader.end()?;
     let longest = length_max.max(PIECE_MAX);
-    let pieces = session.connections.iter().map(|connection| &connection.part).chain([&session.segment]);
+    let pieces = session.connections().iter().map(|connection| connection.part).chain([session.segment()]);
     let is_sound = pieces.into_iter().all(|piece| last_activity.since(piece.start) <= longest);
     is_sound.then_some(session)
 }
@@ -279,27 +271,27 @@ fn read_connection(
     let (number, start, previous) =
         if has(connection::LATER_PART) { read_later(reader, open)? } else { (1, open, None) };
     let span_id = SpanId(reader.id()?);
-    let due = reader.running_near(session.segment.due)?;
-    let parent = if has(connection::PARENT) { SpanId(reader.id()?) } else { session.segment.span_id };
+    let due = reader.running_near(session.segment_due())?;
+    let parent = if has(connection::PARENT) { SpanId(reader.id()?) } else { session.context().span_id };
     let browser = match (has(connection::SAME_BROWSER), has(connection::BROWSER)) {
-        (true, false) => session.browser.clone(),
+        (true, false) => session.browser().cloned(),
         (false, true) => memory.read_browser(reader)?,
         (false, false) => None,
         (true, true) => return None,
     };
     let client = match (has(connection::SAME_CLIENT), has(connection::CLIENT)) {
-        (true, false) => session.client.clone(),
+        (true, false) => session.client().cloned(),
         (false, true) => memory.read_client(reader)?,
         (false, false) => None,
         (true, true) => return None,
     };
     let traceparent = if has(connection::TRACEPARENT) {
-        Some(TraceParent { trace_id: reader.id()?, span_id: reader.id()?, flags: reader.byte()? })
+        Some(Box::new(TraceParent { trace_id: reader.id()?, span_id: reader.id()?, flags: reader.byte()? }))
     } else {
         None
     };
     let target = if has(connection::SAME_TARGET) {
-        Arc::clone(&session.connections.last()?.target)
+        Arc::clone(&session.connections().last()?.target)
     } else {
         let parts = TargetParts {
             app: has(connection::APP),

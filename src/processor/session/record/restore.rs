@@ -8,8 +8,9 @@ use crate::processor::node::{Node, Nodes};
 use crate::processor::record::{Memory, Reader};
 use crate::time::{Now, RunningTime};
 
+use super::super::compact::Session;
 use super::super::recent::Thing;
-use super::super::state::{EndReason, Session};
+use super::super::state::EndReason;
 use super::super::table::Slot;
 use super::super::{ADVANCE_MAX, Restart, SessionTracker, Transition};
 use super::{open, read_ended, read_restarts};
@@ -130,7 +131,7 @@ impl SessionTracker {
     pub(in crate::processor) fn restore_sessions(&mut self, returning: Returning, nodes: &Nodes) -> Vec<u64> {
         let Returning { mut sessions, deadlines_of } = returning;
         // Each became in this order the last of its user and of its class.
-        sessions.sort_unstable_by_key(|session| (session.moved, session.opened));
+        sessions.sort_unstable_by_key(|session| (session.moved(), session.opened));
         if deadlines_of.is_none() {
             // The core's own record is lost, which would have said it.
             self.latest = sessions.iter().map(|session| session.heard).max().unwrap_or_default();
@@ -138,18 +139,18 @@ impl SessionTracker {
         // Of two with one id the later counts: the other had ended when it began.
         let mut ids = HashSet::new();
         sessions.reverse();
-        let is_double = |session: &mut Session| session.id.is_some_and(|id| !ids.insert((session.node.index, id)));
+        let is_double = |session: &mut Session| session.id().is_some_and(|id| !ids.insert((session.node.index, id)));
         let doubles = sessions.extract_if(.., is_double).collect::<Vec<_>>();
         sessions.reverse();
         for session in sessions.iter().chain(&doubles) {
-            self.events = self.events.max(session.opened).max(session.touched).max(session.moved);
+            self.events = self.events.max(session.opened).max(session.touched()).max(session.moved());
         }
         for mut session in sessions {
             if deadlines_of != Some(self.deadlines()) {
                 self.renew_deadlines(&mut session, deadlines_of);
             }
             let homeless = nodes.get(session.node.index).is_none();
-            let crowded = session.connections.len() > self.config.connections_per_session_max.max(1);
+            let crowded = session.connections().len() > self.config.connections_per_session_max.max(1);
             let opened = session.opened;
             let slot = self.table.insert(session);
             if homeless || crowded {
@@ -182,9 +183,10 @@ impl SessionTracker {
         session.changed = true;
         if let Some(before) = before {
             let (longest, longest_before) = (self.config.max_span_duration, before.max_span_duration);
-            let parts = session.connections.iter_mut().map(|connection| &mut connection.part);
-            for piece in parts.chain([&mut session.segment]) {
-                piece.due = piece.due.before(longest_before) + longest;
+            let renewed = |due: RunningTime| due.before(longest_before) + longest;
+            session.set_segment_due(renewed(session.segment_due()));
+            for connection in session.connections_mut() {
+                connection.part.due = renewed(connection.part.due);
             }
         }
         session.heartbeat_due = match self.config.heartbeat {
@@ -201,8 +203,8 @@ impl SessionTracker {
             }
         };
         // Too early costs nothing.
-        let parts = session.connections.iter().map(|connection| connection.part.due);
-        let due = parts.fold(session.segment.due, RunningTime::min);
+        let parts = session.connections().iter().map(|connection| connection.part.due);
+        let due = parts.fold(session.segment_due(), RunningTime::min);
         session.deadline = self.expiry(session).min(session.heartbeat_due).min(due);
     }
 
@@ -230,7 +232,7 @@ impl SessionTracker {
             } else {
                 return;
             };
-            if let Some(end) = self.table.get(slot).map(|session| session.last_activity) {
+            if let Some(end) = self.table.get(slot).map(Session::last_activity) {
                 self.end(slot, now, end, EndReason::Evicted, out);
             }
         }
