@@ -28,6 +28,9 @@ const FRAME_AGE_MAX: Duration = Duration::from_millis(20);
 /// Datagrams after which a frame is complete.
 const FRAME_DATAGRAMS_MAX: usize = 4096;
 
+/// Records and spans after which a frame is complete: those of events that were held come on top of those of datagrams.
+const FRAME_ITEMS_MAX: u64 = 16_384;
+
 /// How often the numbers of what is open are renewed, and the store is told the time; and the longest sleep.
 const ACTIVITY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -196,7 +199,8 @@ impl Core {
             return Ok(());
         }
         let due = *self.frame_due.get_or_insert(now.running + FRAME_AGE_MAX);
-        if due <= now.running || self.frame_datagrams >= FRAME_DATAGRAMS_MAX {
+        let is_large = self.output.logs + self.output.spans >= FRAME_ITEMS_MAX;
+        if due <= now.running || self.frame_datagrams >= FRAME_DATAGRAMS_MAX || is_large {
             return self.commit(now);
         }
         Ok(())

@@ -62,6 +62,10 @@ const HELD_MAX: usize = 65_536;
 /// Bytes that may be held of all nodes together. Beyond them nothing waits for its place.
 pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// How many that were held are let go at a time. After a loss in a storm there are so many that all at once would be a
+/// frame of a hundred megabytes.
+const RELEASE_MAX: usize = 4096;
+
 /// How much later than the last one taken an event with a lower number has to be for a restart.
 const RESTART_LATER: Duration = Duration::from_secs(2);
 
@@ -256,12 +260,14 @@ impl Sequencer {
             return self.offer_to_old_count(number, now, out);
         }
         let place = count.place(number);
-        if place == count.next {
+        // What is held for the next place goes first, when its turn comes.
+        let is_next_held = self.held.contains_key(&count.next);
+        if place == count.next && !is_next_held {
             count.next += 1;
             (count.last_time, count.last_taken) = (time, now);
             out(Step::Take { late: false });
-            self.release_following(now, held_bytes, &mut out);
-        } else if place > count.next {
+            self.release_following(now, RELEASE_MAX, held_bytes, &mut out);
+        } else if place >= count.next {
             self.hold(now, place, time, arrival, held_bytes, out);
         } else if count.gaps.take(
             place,
@@ -280,26 +286,31 @@ impl Sequencer {
         }
     }
 
-    /// Lets go what has been held long enough.
+    /// Lets go what has been held long enough, a bounded number of it; [`Self::deadline`] tells whether more is due at once.
     pub fn advance(&mut self, now: RunningTime, held_bytes: &mut usize, mut out: impl FnMut(Step)) {
         if self.old.as_ref().is_some_and(|old| old.until <= now) {
             self.forget_old_count();
         }
-        while self.deadline().is_some_and(|deadline| deadline <= now) {
-            self.release_lowest(now, held_bytes, &mut out);
+        let mut left = RELEASE_MAX;
+        while left > 0 && self.deadline().is_some_and(|deadline| deadline <= now) {
+            left -= self.release_lowest(now, left, held_bytes, &mut out).min(left);
         }
     }
 
     /// Lets go everything that is held.
     pub fn flush(&mut self, now: RunningTime, held_bytes: &mut usize, mut out: impl FnMut(Step)) {
         while !self.held.is_empty() {
-            self.release_lowest(now, held_bytes, &mut out);
+            self.release_lowest(now, usize::MAX, held_bytes, &mut out);
         }
     }
 
     /// When to call [`Self::advance`] next.
     #[must_use]
     pub fn deadline(&self) -> Option<RunningTime> {
+        let is_next_held = self.count.as_ref().is_some_and(|count| self.held.contains_key(&count.next));
+        if is_next_held {
+            return Some(RunningTime::START);
+        }
         self.waiting.front().map(|&(since, _)| since + HOLD)
     }
 
@@ -337,7 +348,7 @@ impl Sequencer {
         self.waiting.push_back((now, place));
         self.changed.note(place);
         while self.held.len() > HELD_MAX || (*held_bytes > HELD_BYTES_MAX && !self.held.is_empty()) {
-            self.release_lowest(now, held_bytes, &mut out);
+            self.release_lowest(now, 1, held_bytes, &mut out);
         }
     }
 
@@ -392,23 +403,38 @@ impl Sequencer {
         }
     }
 
-    /// Gives up on what is missing before the lowest place that is held.
-    fn release_lowest(&mut self, now: RunningTime, held_bytes: &mut usize, out: &mut impl FnMut(Step)) {
+    /// Gives up on what is missing before the lowest place that is held. Returns how many were let go.
+    fn release_lowest(
+        &mut self,
+        now: RunningTime,
+        max: usize,
+        held_bytes: &mut usize,
+        out: &mut impl FnMut(Step),
+    ) -> usize {
         let (Some(count), Some(&lowest)) = (&mut self.count, self.held.keys().next()) else {
             // Nothing is held without a count.
             self.waiting.clear();
-            return self.held.clear();
+            self.held.clear();
+            return max;
         };
         if let Some(gap) = count.skip_to(lowest, now, &mut self.serials) {
             out(gap);
         }
-        self.release_following(now, held_bytes, out);
+        self.release_following(now, max, held_bytes, out)
     }
 
-    /// Lets go what is held for the next place, and the next.
-    fn release_following(&mut self, now: RunningTime, held_bytes: &mut usize, out: &mut impl FnMut(Step)) {
-        let Some(count) = &mut self.count else { return };
-        while let Some(entry) = self.held.first_entry()
+    /// Lets go what is held for the next place, and the next. Returns how many that were.
+    fn release_following(
+        &mut self,
+        now: RunningTime,
+        max: usize,
+        held_bytes: &mut usize,
+        out: &mut impl FnMut(Step),
+    ) -> usize {
+        let Some(count) = &mut self.count else { return 0 };
+        let mut released = 0;
+        while released < max
+            && let Some(entry) = self.held.first_entry()
             && *entry.key() <= count.next
         {
             self.changed.note(*entry.key());
@@ -417,10 +443,12 @@ impl Sequencer {
             count.next += 1;
             (count.last_time, count.last_taken) = (held.time, now);
             out(Step::Release(held));
+            released += 1;
         }
         while self.waiting.front().is_some_and(|(_, place)| !self.held.contains_key(place)) {
             self.waiting.pop_front();
         }
+        released
     }
 }
 

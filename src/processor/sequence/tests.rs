@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Arrival, HELD_MAX, Sequencer, Step};
+use super::{Arrival, HELD_MAX, RELEASE_MAX, Sequencer, Step};
 use crate::event::{Datagram, Format};
 use crate::time::{RunningTime, Timestamp};
 
@@ -307,7 +307,35 @@ fn a_full_hold_gives_up_on_what_is_missing() {
     assert_eq!(node.told.len(), 1);
     node.offer(3 + ahead, 0);
     assert_eq!(node.told.get(1).map(String::as_str), Some("gap 2-2"));
-    assert_eq!(node.sequencer.held(), 0);
+    assert_eq!(node.told.len(), 3, "no more than there must be room for");
+    // The rest is due at once, and goes in portions, whatever comes in between.
+    let mut told = node.told.len();
+    while node.sequencer.held() > 0 {
+        assert_eq!(node.sequencer.deadline(), Some(RunningTime::START));
+        node.offer(3, 0);
+        node.offer(4 + ahead, 0);
+        node.advance();
+        assert!(node.told.len() - told <= RELEASE_MAX + 4, "{} at once", node.told.len() - told);
+        told = node.told.len();
+    }
+    let released = node.told.iter().filter(|step| *step != "duplicate" && !step.starts_with("gap"));
+    let expected = std::iter::once(1).chain(3..=4 + ahead).map(|number| number.to_string());
+    assert!(released.eq(expected.collect::<Vec<_>>().iter()), "in their order");
+}
+
+#[test]
+fn what_a_late_one_lets_go_goes_in_portions_too() {
+    let mut node = Node::new();
+    node.offer(1, 0);
+    let last = 3 * u32::try_from(RELEASE_MAX).expect("a small number");
+    node.offer_all(3..=last, 0);
+    node.offer(2, 0);
+    assert_eq!(node.told.len(), 2 + RELEASE_MAX);
+    // Of those that are still held the first has its place next, and comes once more.
+    node.offer(u32::try_from(RELEASE_MAX).expect("a small number") + 3, 0);
+    assert_eq!(node.told.last().map(String::as_str), Some("duplicate"));
+    (0..2).for_each(|_| node.advance());
+    assert_eq!((node.sequencer.held(), node.told.len()), (0, last as usize + 1));
 }
 
 #[test]
