@@ -27,7 +27,7 @@
 //! * Nothing is written that is not checksummed, nothing is believed that does not match, and no file is written to
 //!   again after it failed or after the process that made it ended.
 //! * The index's lock is held for work in memory only; files are read and written without it.
-//! * Everything has a bound: 64 MiB between core and writer, 64 MiB of requests in memory while the disk fails, 16 MiB
+//! * Everything has a bound: 64 MiB between core and writer, 64 MiB of requests in memory while the disk fails, 8 MiB
 //!   of bodies in memory behind their writing, `max_size` on disk.
 //!
 //! # Bytes on disk
@@ -116,7 +116,7 @@
 //!
 //! # Writing
 //!
-//! The writer takes everything that is queued, up to 8 MiB, and appends it with one write and one `fdatasync`; then it
+//! The writer takes everything that is queued, up to 4 MiB, and appends it with one write and one `fdatasync`; then it
 //! is published to the exporter. A commit is a frame; one that is larger than 1 GiB is several, the records last. The
 //! cursors travel in each frame. Without traffic a frame of nothing but cursors is written at most once a second and only
 //! if they have moved, without a sync: if it is lost, a little is sent twice.

@@ -16,7 +16,7 @@ use crate::time::RunningTime;
 
 /// Bodies of this many bytes of each signal stay in memory behind their writing, so that an exporter that keeps up need
 /// not read.
-const CACHED_MAX: u64 = 8 * 1024 * 1024;
+const CACHED_MAX: u64 = 4 * 1024 * 1024;
 
 /// After so many turns of the clock a request that cannot be read is given up.
 const READ_TRIES: u32 = 5;

@@ -14,7 +14,7 @@ use super::storage::Lock;
 use crate::time::Now;
 
 /// Bytes that are written at a time, at most, but for a single commit that is larger.
-const GROUP_MAX: u64 = 8 * 1024 * 1024;
+const GROUP_MAX: u64 = 4 * 1024 * 1024;
 
 /// What the users of the store tell the writer.
 #[derive(Debug)]
