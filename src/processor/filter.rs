@@ -186,9 +186,7 @@ impl Identities {
         let directory = user.directory.as_deref();
         if handling == Handling::Keep {
             let hash = self.hasher.hash_one((directory, &*user.name));
-            let same = |known: &Recent| {
-                known.identity.directory() == directory && known.identity.user_name() == Some(&*user.name)
-            };
+            let same = |known: &Recent| known.identity.name.is(directory, &user.name);
             let rehash = |known: &Recent| {
                 let Recent { identity, .. } = known;
                 self.hasher.hash_one((identity.directory(), identity.user_name().unwrap_or_default()))
@@ -248,16 +246,29 @@ impl Name {
     }
 
     /// `DIR\user`, and the length of the directory if there is one.
-    fn parts(&self) -> Option<(&str, Option<usize>)> {
+    fn parts(&self) -> Option<(&[u8], Option<usize>)> {
         match self {
             Self::Short { has_directory, directory, length, text } => {
                 let text = text.get(..usize::from(*length)).unwrap_or_default();
-                // It was a text, whole, so that the fallback is never taken.
-                let text = std::str::from_utf8(text).unwrap_or_default();
                 Some((text, has_directory.then_some(usize::from(*directory))))
             }
-            Self::Long(directory, text) => Some((text, (*directory != NO_DIRECTORY).then_some(*directory as usize))),
+            Self::Long(directory, text) => {
+                Some((text.as_bytes(), (*directory != NO_DIRECTORY).then_some(*directory as usize)))
+            }
             Self::Cut(_) | Self::Hash(_) | Self::Dropped => None,
+        }
+    }
+
+    /// Whether it is this one, letter by letter.
+    fn is(&self, directory: Option<&str>, name: &str) -> bool {
+        match (self, self.parts()) {
+            (Self::Cut(cut), _) => cut.directory.as_deref() == directory && *cut.name == *name,
+            (_, Some((text, Some(length)))) => {
+                directory.is_some_and(|directory| text.get(..length) == Some(directory.as_bytes()))
+                    && text.get(length + 1..) == Some(name.as_bytes())
+            }
+            (_, Some((text, None))) => directory.is_none() && text == name.as_bytes(),
+            (_, None) => false,
         }
     }
 }
@@ -272,46 +283,49 @@ impl Identity {
         Self { key, name }
     }
 
+    /// All that may be told: id, name, directory and hash. At once, because each look at a short name checks that it is
+    /// a text.
+    #[must_use]
+    pub fn told(&self) -> [Option<&str>; 4] {
+        let (text, directory) = match (&self.name, self.name.parts()) {
+            (Name::Cut(cut), _) => return [Some(&cut.user_id), Some(&cut.name), cut.directory.as_deref(), None],
+            (Name::Hash(text), _) => return [None, None, None, text.get(HASHED.len()..)],
+            // It was a text, whole, so that the fallback is never taken.
+            (_, Some((text, directory))) => (std::str::from_utf8(text).unwrap_or_default(), directory),
+            (_, None) => return [None; 4],
+        };
+        match directory {
+            Some(length) => [Some(text), text.get(length + 1..), text.get(..length), None],
+            None => [Some(text), Some(text), None, None],
+        }
+    }
+
     /// `DIR\user`, or the user alone where there is no directory.
     #[must_use]
     pub fn user_id(&self) -> Option<&str> {
-        match &self.name {
-            Name::Cut(cut) => Some(&cut.user_id),
-            name => name.parts().map(|(text, _)| text),
-        }
+        let [user_id, ..] = self.told();
+        user_id
     }
 
     /// The user id inside the directory.
     #[must_use]
     pub fn user_name(&self) -> Option<&str> {
-        match &self.name {
-            Name::Cut(cut) => Some(&cut.name),
-            name => {
-                let (text, directory) = name.parts()?;
-                directory.map_or(Some(text), |directory| text.get(directory + 1..))
-            }
-        }
+        let [_, name, ..] = self.told();
+        name
     }
 
     /// The user directory.
     #[must_use]
     pub fn directory(&self) -> Option<&str> {
-        match &self.name {
-            Name::Cut(cut) => cut.directory.as_deref(),
-            name => {
-                let (text, directory) = name.parts()?;
-                text.get(..directory?)
-            }
-        }
+        let [_, _, directory, _] = self.told();
+        directory
     }
 
     /// 32 hexadecimal digits that stand for the user.
     #[must_use]
     pub fn user_hash(&self) -> Option<&str> {
-        match &self.name {
-            Name::Hash(text) => text.get(HASHED.len()..),
-            _ => None,
-        }
+        let [.., hash] = self.told();
+        hash
     }
 
     /// What the user is called in a sentence.
@@ -327,8 +341,7 @@ impl Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = (self.user_id(), self.user_name(), self.directory(), self.user_hash());
-        formatter.debug_struct("Identity").field("key", &self.key).field("names", &names).finish()
+        formatter.debug_struct("Identity").field("key", &self.key).field("told", &self.told()).finish()
     }
 }
 
@@ -424,13 +437,15 @@ mod tests {
         ) {
             let user = User { directory: directory.as_deref().map(Cow::Borrowed), name: name.as_str().into() };
             let identity = clear(&ids(), &user, length_max);
-            let whole = directory.as_ref().map_or(name.clone(), |directory| format!("{directory}\\{name}"));
+            let whole = directory.as_ref().map_or_else(|| name.clone(), |directory| format!("{directory}\\{name}"));
             let user_id = text::cut(&whole, length_max);
             prop_assert_eq!(identity.user_id(), Some(&*user_id));
             prop_assert_eq!(identity.label(), identity.user_id().unwrap_or_default());
             prop_assert_eq!(identity.user_name(), Some(name.as_str()));
             prop_assert_eq!(identity.directory(), directory.as_deref());
             prop_assert_eq!(identity.user_hash(), None);
+            prop_assert!(identity.name.is(directory.as_deref(), &name) && !identity.name.is(directory.as_deref(), "X"));
+            prop_assert!(!identity.name.is(directory.is_none().then_some("X"), &name));
         }
     }
 

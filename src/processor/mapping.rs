@@ -386,11 +386,12 @@ fn context(placement: Placement<'_>) -> (Option<TraceId>, Option<SpanId>) {
 
 impl<'a> Attributes<'a> {
     fn identity(&mut self, identity: &'a Identity, encoded: Option<&'a Encoded>) {
+        let [user_id, name, directory, hash] = identity.told();
         let add = |all: &mut Self| {
-            all.maybe(USER_ID, identity.user_id());
-            all.maybe(USER_NAME, identity.user_name());
-            all.maybe(USER_DIRECTORY, identity.directory());
-            all.maybe(USER_HASH, identity.user_hash());
+            all.maybe(USER_ID, user_id);
+            all.maybe(USER_NAME, name);
+            all.maybe(USER_DIRECTORY, directory);
+            all.maybe(USER_HASH, hash);
         };
         match encoded {
             Some(encoded) => self.run(encoded, add),

@@ -260,9 +260,7 @@ impl Log {
     /// Makes these durable, as one group but for a checkpoint among them, which begins a segment.
     pub(super) fn commit(&mut self, commits: Vec<Commit>) {
         // All at once: growing by doubling would hold up to three times as much for a moment.
-        let size = commits.iter().map(Commit::cost).sum::<u64>().min(FRAME_MAX);
-        self.buffer.clear();
-        self.buffer.reserve_exact(usize::try_from(size).unwrap_or_default());
+        self.buffer.reserve_exact(commits.iter().map(Commit::cost).sum::<u64>().min(FRAME_MAX) as usize);
         let mut commits = commits.into_iter().flat_map(|commit| commit.split(FRAME_MAX)).peekable();
         while let Some(first) = commits.next() {
             self.now = first.now;
