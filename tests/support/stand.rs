@@ -60,7 +60,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn spawn(name: &str, command: &mut Command, folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn spawn(name: &str, command: &mut Command, folder: &Path) -> Result<Self, Failure> {
         let output = folder.join(format!("{name}.log"));
         let file = File::create(&output)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
@@ -132,10 +132,25 @@ impl Collector {
     /// Starts `executable` with a configuration of this folder's neighbours; what arrives is written to `folder`.
     pub(crate) fn start(executable: &Path, config: &str, folder: &Path) -> Result<Self, Failure> {
         let port = free_port()?;
-        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("e2e").join(config);
+        let output = folder.to_string_lossy();
+        let environment = [("OTLP_PORT", &*port.to_string()), ("OUTPUT", &output)];
+        Self::configured(executable, &format!("tests/e2e/{config}"), port, &environment, "otelcol", folder)
+    }
+
+    /// Starts `executable` with a configuration of this package that listens on `port` where `environment` says so.
+    /// Its log is a file of `folder` that is called after `name`.
+    pub(crate) fn configured(
+        executable: &Path,
+        config: &str,
+        port: u16,
+        environment: &[(&str, &str)],
+        name: &str,
+        folder: &Path,
+    ) -> Result<Self, Failure> {
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join(config);
         let mut command = Command::new(executable);
-        command.arg("--config").arg(config).env("OTLP_PORT", port.to_string()).env("OUTPUT", folder);
-        let mut process = Process::spawn("otelcol", &mut command, folder)?;
+        command.arg("--config").arg(config).envs(environment.iter().copied());
+        let mut process = Process::spawn(name, &mut command, folder)?;
         process.says("that it is ready", |output| output.contains("Everything is ready").then_some(()))?;
         Ok(Self { process, port })
     }
@@ -182,7 +197,19 @@ impl Receiver {
                 data.display()
             ),
         )?;
-        let mut process = Process::spawn("sense-otel", command.arg("run").arg("--config").arg(config), folder)?;
+        command.arg("run").arg("--config").arg(config);
+        Self::started(command, folder)
+    }
+
+    /// Starts it with a configuration that listens on 127.0.0.1.
+    pub(crate) fn run(config: &Path, environment: &[(&str, &str)], folder: &Path) -> Result<Self, Failure> {
+        let mut command = sense_otel();
+        command.arg("run").arg("--config").arg(config).envs(environment.iter().copied());
+        Self::started(command, folder)
+    }
+
+    fn started(mut command: Command, folder: &Path) -> Result<Self, Failure> {
+        let mut process = Process::spawn("sense-otel", &mut command, folder)?;
         let address = process.says("where it listens", listening_address)?;
         Ok(Self { process, address })
     }
@@ -210,6 +237,6 @@ fn listening_address(output: &str) -> Option<SocketAddr> {
 }
 
 /// A TCP port that nobody has. Somebody may take it before we do, but then a start fails and says so.
-fn free_port() -> Result<u16, Failure> {
+pub(crate) fn free_port() -> Result<u16, Failure> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

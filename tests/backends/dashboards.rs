@@ -1,0 +1,156 @@
+//! Every query of every panel and of every alert finds something on a simulated site, and what Grafana reads is whole.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::logql;
+use crate::site::{Site, file, programs};
+use crate::stand::Failure;
+use crate::traceql;
+
+const FOLDER: &str = "otel-config/grafana";
+
+/// What finds nothing where all is well, and one with three signals that were all delivered is.
+const EMPTY_IF_WELL: [&str; 1] = ["Not delivered, and never will be"];
+
+#[test]
+fn every_panel_shows_something() -> Result<(), Failure> {
+    let Some(programs) = programs() else { return Ok(()) };
+    // One in fifty datagrams is lost, so that there are gaps; and some are no events.
+    let arguments = ["--users", "40", "--seed", "11", "--rate", "80", "--events", "2400", "--loss", "0.02"];
+    let site = Site::simulate("dashboards", &programs, &arguments, &[b"hello", b"\xff\xfeh\0i\0", b""])?;
+    let mut faults = Vec::new();
+    let mut asked = 0;
+    for (name, dashboard) in dashboards()? {
+        for panel in panels(&dashboard) {
+            for query in queries(&panel) {
+                asked += 1;
+                let title = panel["title"].as_str().unwrap_or_default();
+                let found = finds_something(&site, &query);
+                match found {
+                    Ok(true) => {}
+                    Ok(false) if EMPTY_IF_WELL.contains(&title) => {}
+                    Ok(false) => faults.push(format!("{name}: {title}: nothing: {}", query.text)),
+                    Err(error) => faults.push(format!("{name}: {title}: {error}: {}", query.text)),
+                }
+            }
+        }
+    }
+    assert!(asked > 40, "only {asked} queries were found in the dashboards");
+    assert!(faults.is_empty(), "{} of {asked} queries: {faults:#?}", faults.len());
+    loki_alerts_are_understood(&site)?;
+    open_time_is_added_up(&site)
+}
+
+/// One query of a panel, with what Grafana would have put in.
+struct Query {
+    source: String,
+    text: String,
+}
+
+fn finds_something(site: &Site, query: &Query) -> Result<bool, Failure> {
+    match query.source.as_str() {
+        "${prometheus}" => Ok(site.prometheus.query(&query.text)?.iter().any(|(_, value)| !value.is_nan())),
+        "${loki}" => Ok(!logql::ask(&site.logs, &query.text)?.is_empty()),
+        "${tempo}" => Ok(!traceql::ask(&site.traces, &query.text)?.is_empty()),
+        other => Err(format!("no data source is called {other}").into()),
+    }
+}
+
+fn queries(panel: &Value) -> Vec<Query> {
+    let targets = panel["targets"].as_array().into_iter().flatten();
+    let query = |target: &Value| {
+        let text = target["expr"].as_str().or_else(|| target["query"].as_str()).unwrap_or_default();
+        let text = text.replace("$__rate_interval", "1m").replace("$__range", "15m").replace("$__auto", "1m");
+        // Our site lives for less than a minute.
+        let text = text.replace(":1m]", ":5s]");
+        let text = text.replace("$node", ".*").replace("$user", ".*").replace("$app", ".*");
+        Query { source: target["datasource"]["uid"].as_str().unwrap_or_default().to_owned(), text }
+    };
+    targets.map(query).collect()
+}
+
+/// Users with very many sessions are nowhere here, so the threshold is taken down.
+fn loki_alerts_are_understood(site: &Site) -> Result<(), Failure> {
+    let rules: Value = serde_yaml::from_str(&file(&format!("{FOLDER}/rules/loki.yaml"))?)?;
+    let rules = rules["groups"][0]["rules"].as_array().ok_or("no rules")?;
+    assert!(!rules.is_empty());
+    for rule in rules {
+        let expression = rule["expr"].as_str().ok_or("no expression")?;
+        let (query, threshold) = expression.rsplit_once('>').ok_or("no threshold")?;
+        assert!(threshold.trim().parse::<u32>()? >= 10);
+        assert!(!logql::ask(&site.logs, &format!("{query} > 0"))?.is_empty(), "{query}");
+        assert!(logql::ask(&site.logs, &format!("{query} > 1000"))?.is_empty(), "{query}");
+    }
+    Ok(())
+}
+
+/// What the collector adds up of the spans is what the spans say.
+fn open_time_is_added_up(site: &Site) -> Result<(), Failure> {
+    let query = r#"{ resource.service.name = "qlik-sense-proxy" && name = "qlik.sense.connection" }"#;
+    let spans = traceql::ask(&site.traces, query)?.len() as f64;
+    let counted = r#"sum(qlik_sense_span_duration_seconds_count{span_name="qlik.sense.connection"})"#;
+    assert_eq!(site.prometheus.number(counted)?, Some(spans), "connections");
+    Ok(())
+}
+
+#[test]
+fn dashboards_are_whole() -> Result<(), Failure> {
+    let mut uids = BTreeSet::new();
+    for (name, dashboard) in dashboards()? {
+        assert!(uids.insert(dashboard["uid"].as_str().ok_or("no uid")?.to_owned()), "{name}: its uid is taken");
+        let variables = dashboard["templating"]["list"].as_array().ok_or("no variables")?;
+        let variables: BTreeSet<_> = variables.iter().filter_map(|variable| variable["name"].as_str()).collect();
+        let mut ids = BTreeSet::new();
+        let mut cells = BTreeSet::new();
+        for panel in panels(&dashboard) {
+            let title = panel["title"].as_str().ok_or("no title")?;
+            assert!(ids.insert(panel["id"].to_string()), "{name}: {title}: its id is taken");
+            let place = |key: &str| panel["gridPos"][key].as_u64().unwrap_or(99);
+            assert!(place("x") + place("w") <= 24, "{name}: {title} is too wide");
+            for cell in (place("x")..place("x") + place("w"))
+                .flat_map(|x| (place("y")..place("y") + place("h")).map(move |y| (x, y)))
+            {
+                assert!(cells.insert(cell), "{name}: {title} lies on another panel");
+            }
+            for word in panel.to_string().split('$').skip(1) {
+                let word: String =
+                    word.trim_start_matches('{').chars().take_while(char::is_ascii_alphanumeric).collect();
+                assert!(word.is_empty() || variables.contains(word.as_str()), "{name}: {title}: no variable ${word}");
+            }
+        }
+    }
+    assert_eq!(uids.len(), 4);
+    Ok(())
+}
+
+#[test]
+fn alerts_fire_when_they_should() -> Result<(), Failure> {
+    let Some(programs) = programs() else { return Ok(()) };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (what, path) in [("check", "otel-config/grafana/rules/prometheus.yaml"), ("test", "tests/backends/alerts.yaml")]
+    {
+        let output = Command::new(programs.server("promtool")).arg(what).arg("rules").arg(root.join(path)).output()?;
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert!(output.status.success(), "{path}: {said}");
+    }
+    Ok(())
+}
+
+fn dashboards() -> Result<Vec<(String, Value)>, Failure> {
+    let mut dashboards = Vec::new();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER).join("dashboards"))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        dashboards.push((name, serde_json::from_str(&fs::read_to_string(&path)?)?));
+    }
+    Ok(dashboards)
+}
+
+fn panels(dashboard: &Value) -> Vec<Value> {
+    dashboard["panels"].as_array().cloned().unwrap_or_default()
+}
