@@ -89,6 +89,10 @@ fn samples(logs: &Logs, names: &Names, query: &Query) -> Result<Vec<Sample>, Fai
                 inner.truncate(*count);
                 return Ok(inner);
             }
+            let is_unknown = |name: &&String| !inner.iter().any(|(labels, _)| labels.contains_key(*name));
+            if let Some(name) = by.iter().find(is_unknown) {
+                return Err(format!("nothing has a label {name}").into());
+            }
             let mut groups: BTreeMap<BTreeMap<String, String>, f64> = BTreeMap::new();
             for (labels, value) in inner {
                 let labels = labels.into_iter().filter(|(name, _)| by.contains(name)).collect();
