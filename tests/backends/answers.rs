@@ -13,7 +13,7 @@ use crate::truth::{Action, Session};
 fn our_own_events_are_found_as_they_happened() -> Result<(), Failure> {
     let Some(programs) = programs() else { return Ok(()) };
     let arguments = ["--users", "40", "--seed", "7", "--rate", "300", "--events", "3000"];
-    let site = Site::simulate("extended", &programs, &arguments, &[])?;
+    let site = Site::simulate("extended", &programs, &arguments, "", &[])?;
     active_sessions_are_those_that_are_open(&site)?;
     a_trace_holds_its_session_and_all_connections(&site)?;
     sessions_are_found_by_user_and_app(&site)?;
@@ -45,7 +45,7 @@ fn stock_events_are_found_as_they_came_in() -> Result<(), Failure> {
 fn stock_site(programs: &Programs) -> Result<Site, Failure> {
     // Slow, and with a seed that has no event twice within a moment.
     let arguments = ["--format", "stock", "--users", "150", "--seed", "29", "--rate", "30", "--events", "1000"];
-    let site = Site::simulate("stock", programs, &arguments, &[])?;
+    let site = Site::simulate("stock", programs, &arguments, "", &[])?;
     assert!(!site.truth.has_repetitions(), "choose another seed");
     Ok(site)
 }

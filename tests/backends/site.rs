@@ -34,12 +34,13 @@ impl Programs {
 }
 
 impl Site {
-    /// Simulates with `arguments`, and waits until everything has arrived everywhere. `junk` are datagrams that are no
-    /// events.
+    /// Simulates with `arguments`, and waits until everything has arrived everywhere. `options` are lines of the receiver's
+    /// configuration, `junk` datagrams that are no events.
     pub(crate) fn simulate(
         name: &str,
         programs: &Programs,
         arguments: &[&str],
+        options: &str,
         junk: &[&[u8]],
     ) -> Result<Self, Failure> {
         let folder = folder(name)?;
@@ -58,8 +59,8 @@ impl Site {
         ];
         let config = "otel-config/collector/contrib/grafana.yaml";
         let collector = Collector::configured(&programs.otelcol, config, port, &environment, "otelcol", &folder)?;
-        let more = "telemetry: { metrics_interval: 1s }\nsessions: { heartbeat: 4s }\nexclude_users: []";
-        let receiver = Receiver::start(&folder, 0, collector.port, more)?;
+        let options = format!("telemetry: {{ metrics_interval: 1s }}\nsessions: {{ heartbeat: 4s }}\n{options}");
+        let receiver = Receiver::start(&folder, 0, collector.port, &options)?;
         let stranger = UdpSocket::bind("127.0.0.1:0")?;
         for datagram in junk {
             stranger.send_to(datagram, receiver.address)?;
