@@ -25,6 +25,7 @@ fn every_panel_shows_something() -> Result<(), Failure> {
     let site = Site::simulate("dashboards", &programs, &arguments, "", &[b"hello", b"\xff\xfeh\0i\0", b""])?;
     let asked = assert_all_show_something(&site, |query| Some(query.to_owned()))?;
     assert!(asked > 40, "only {asked} queries were found in the dashboards");
+    prometheus_alerts_ask_for_what_there_is(&site)?;
     loki_alerts_are_understood(&site)?;
     open_time_is_added_up(&site)
 }
@@ -96,6 +97,27 @@ fn queries(panel: &Value) -> Vec<Query> {
     targets.map(query).collect()
 }
 
+/// A misspelled metric would keep an alert quiet for ever.
+fn prometheus_alerts_ask_for_what_there_is(site: &Site) -> Result<(), Failure> {
+    let rules: Value = serde_yaml::from_str(&file(&format!("{FOLDER}/rules/prometheus.yaml"))?)?;
+    let rules = rules["groups"][0]["rules"].as_array().ok_or("no rules")?;
+    let mut names = BTreeSet::new();
+    for rule in rules {
+        let expression = rule["expr"].as_str().ok_or("no expression")?;
+        let words = expression.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+        names.extend(words.filter(|word| word.starts_with("qlik_sense_") || word.starts_with("sense_otel_")));
+    }
+    let labels = ["qlik_sense_node", "sense_otel_signal", "sense_otel_outcome", "sense_otel_reason"];
+    names.retain(|name| !labels.contains(name));
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        // Nobody has restarted a proxy here.
+        let is_there = !site.prometheus.query(name)?.is_empty();
+        assert!(is_there || name == "qlik_sense_node_restarts_total", "there is no {name}");
+    }
+    Ok(())
+}
+
 /// Users with very many sessions are nowhere here, so the threshold is taken down.
 fn loki_alerts_are_understood(site: &Site) -> Result<(), Failure> {
     let rules: Value = serde_yaml::from_str(&file(&format!("{FOLDER}/rules/loki.yaml"))?)?;
@@ -159,6 +181,44 @@ fn alerts_fire_when_they_should() -> Result<(), Failure> {
         let output = Command::new(programs.server("promtool")).arg(what).arg("rules").arg(root.join(path)).output()?;
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         assert!(output.status.success(), "{path}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_compose_mounts_is_there() -> Result<(), Failure> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER);
+    let compose: Value = serde_yaml::from_str(&file(&format!("{FOLDER}/compose.yaml"))?)?;
+    let services = compose["services"].as_object().ok_or("no services")?;
+    let mut mounted = 0;
+    for volume in services.values().filter_map(|service| service["volumes"].as_array()).flatten() {
+        let volume = volume.as_str().ok_or("no text")?;
+        let source = volume.split(':').next().unwrap_or_default();
+        if !source.starts_with('.') {
+            assert!(compose["volumes"].get(source).is_some(), "no volume {source}");
+            continue;
+        }
+        let path = folder.join(source);
+        assert!(path.exists(), "{source} is not there");
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let _: Value =
+                serde_yaml::from_str(&fs::read_to_string(&path)?).map_err(|error| format!("{source}: {error}"))?;
+        }
+        mounted += 1;
+    }
+    assert!(mounted > 7, "only {mounted} files are mounted");
+    // Each data source is one that a dashboard asks for, and links lead to those that there are.
+    let sources = file(&format!("{FOLDER}/provisioning/datasources/datasources.yaml"))?;
+    let sources: Value = serde_yaml::from_str(&sources)?;
+    let sources = sources["datasources"].as_array().ok_or("no data sources")?;
+    let uids: BTreeSet<_> = sources.iter().filter_map(|source| source["uid"].as_str()).collect();
+    let types: BTreeSet<_> = sources.iter().filter_map(|source| source["type"].as_str()).collect();
+    assert_eq!(types, BTreeSet::from(["loki", "prometheus", "tempo"]));
+    for (link, from) in
+        [("/jsonData/derivedFields/0/datasourceUid", "loki"), ("/jsonData/tracesToLogsV2/datasourceUid", "tempo")]
+    {
+        let source = sources.iter().find(|source| source["type"] == from).ok_or("no such source")?;
+        assert!(source.pointer(link).and_then(Value::as_str).is_some_and(|uid| uids.contains(uid)), "{link}");
     }
     Ok(())
 }
