@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::logql::{self, Found};
 use crate::servers::Record;
 use crate::site::{Programs, Site, programs};
-use crate::stand::Failure;
+use crate::stand::{Failure, PATIENCE, until};
 use crate::traceql;
 use crate::truth::{Action, Session};
 
@@ -17,6 +17,7 @@ fn our_own_events_are_found_as_they_happened() -> Result<(), Failure> {
     active_sessions_are_those_that_are_open(&site)?;
     a_trace_holds_its_session_and_all_connections(&site)?;
     sessions_are_found_by_user_and_app(&site)?;
+    heartbeats_tell_who_is_on_with_which_apps(&site)?;
     events_are_found_with_their_trace_beside_them(&site)
 }
 
@@ -113,6 +114,37 @@ fn sessions_are_found_by_user_and_app(site: &Site) -> Result<(), Failure> {
         );
         assert_eq!(traceql::ask(&site.traces, &query)?.len(), count, "{query}");
     }
+    Ok(())
+}
+
+/// Who was on at that time, and with what: the last heartbeat of each session that is open.
+fn heartbeats_tell_who_is_on_with_which_apps(site: &Site) -> Result<(), Failure> {
+    let open = site.truth.sessions.iter().filter(|session| session.end.is_none());
+    let of_truth: BTreeMap<String, BTreeSet<String>> = open
+        .filter_map(|session| {
+            let connections = session.connections.iter().filter(|connection| connection.close.is_none());
+            Some((trace_of(session)?, connections.map(|connection| connection.app_name.clone()).collect()))
+        })
+        .collect();
+    assert!(of_truth.len() > 5, "only {} sessions are open", of_truth.len());
+    let mut found = BTreeMap::new();
+    // The next heartbeat comes within four seconds of the last event.
+    let _ = until("heartbeats", PATIENCE, || {
+        found.clear();
+        let mut heartbeats =
+            records(site, r#"{service_name="qlik-sense-proxy"} | event_name="qlik.sense.session.heartbeat""#)?;
+        heartbeats.sort_by(|one, other| one.get("_time").cmp(&other.get("_time")));
+        for heartbeat in heartbeats {
+            let trace = heartbeat.get("trace_id").cloned().unwrap_or_default();
+            let apps: BTreeSet<String> =
+                serde_json::from_str(heartbeat.get("qlik.sense.session.apps").ok_or("no apps")?)?;
+            if of_truth.contains_key(&trace) {
+                found.insert(trace, apps);
+            }
+        }
+        Ok((found == of_truth).then_some(()))
+    });
+    assert_eq!(found, of_truth);
     Ok(())
 }
 

@@ -26,7 +26,8 @@ impl Prometheus {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.join("prometheus").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg("--web.enable-otlp-receiver");
+            .arg("--web.enable-otlp-receiver")
+            .arg("--enable-feature=created-timestamp-zero-ingestion");
         let mut process = Process::spawn("prometheus", &mut command, folder)?;
         answers(port, "/-/ready", &mut process)?;
         Ok(Self { port, _process: process })
