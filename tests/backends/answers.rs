@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::logql::{self, Found};
 use crate::servers::Record;
-use crate::site::{Programs, Site, programs};
+use crate::site::{Programs, Site, file, programs};
 use crate::stand::{Failure, PATIENCE, until};
 use crate::traceql;
 use crate::truth::{Action, Session};
+
+const HEARTBEAT: &str = "qlik.sense.session.heartbeat";
 
 #[test]
 fn our_own_events_are_found_as_they_happened() -> Result<(), Failure> {
@@ -164,6 +166,19 @@ fn events_are_found_with_their_trace_beside_them(site: &Site) -> Result<(), Fail
         found.sort_unstable();
         of_truth.sort_unstable();
         assert_eq!(found, of_truth, "{query}");
+    }
+    // From a trace to its records, as Grafana is told to ask for them.
+    let sources: serde_json::Value =
+        serde_yaml::from_str(&file("otel-config/grafana/provisioning/datasources/datasources.yaml")?)?;
+    let sources = sources["datasources"].as_array().ok_or("no data sources")?;
+    let link =
+        sources.iter().find_map(|source| source["jsonData"]["tracesToLogsV2"]["query"].as_str()).ok_or("no link")?;
+    for (number, session) in site.truth.sessions.iter().enumerate().take(100) {
+        let Some(trace) = trace_of(session) else { continue };
+        let found = records(site, &link.replace("$${__span.traceId}", &trace))?;
+        let told = found.iter().filter(|record| record.get("event_name") != Some(&HEARTBEAT.to_owned())).count();
+        let of_truth = site.truth.events.iter().filter(|event| event.session == number).count();
+        assert_eq!(told, of_truth, "{link} of {trace}");
     }
     // What one user did, by the name that a person knows.
     let user = site.truth.sessions.iter().find(|session| trace_of(session).is_some()).ok_or("no session")?;
