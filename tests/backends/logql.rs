@@ -83,6 +83,10 @@ fn samples(logs: &Logs, names: &Names, query: &Query) -> Result<Vec<Sample>, Fai
             Ok(counts.into_iter().collect())
         }
         Query::Aggregate { operation, by, inner } => {
+            // Loki leaves out what is not grouped by only under a sum; otherwise each record is a series of its own.
+            if matches!((operation, &**inner), (Operation::Count, Query::Count(_))) {
+                return Err("a count of a count_over_time: sum it first".into());
+            }
             let mut inner = samples(logs, names, inner)?;
             if let Operation::Top(count) = operation {
                 inner.sort_by(|(_, left), (_, right)| right.total_cmp(left));
