@@ -297,7 +297,7 @@ const now = () => state.at + Math.min(15000, performance.now() - state.heardAt);
 function settle() {
   if (!state.window) return;
   const { begin, length } = state.window, end = state.at;
-  const width = byId("rows").clientWidth - 380;
+  const width = byId("axis").clientWidth;
   for (const row of state.rows.values()) {
     for (const bar of row.bars) {
       const from = Math.max(0, (bar.from - begin) / length), to = Math.min(1, (Math.min(bar.to, end) - begin) / length);
@@ -322,7 +322,8 @@ function settle() {
 function drawAxis() {
   const { begin, length } = state.window;
   const steps = [MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR];
-  const step = steps.find((each) => length / each <= 7) || 3 * HOUR;
+  const room = Math.max(1, Math.min(7, byId("axis").clientWidth / 70));
+  const step = steps.find((each) => length / each <= room) || 6 * HOUR;
   const offset = new Date(begin).getTimezoneOffset() * MINUTE;
   const marks = [];
   for (let time = Math.ceil((begin - offset) / step) * step + offset; time < begin + length * 0.9; time += step) {
