@@ -33,15 +33,25 @@ async function receiver() {
 admin: { endpoint: "localhost:${page}" }
 exporter: { endpoint: "http://127.0.0.1:9" }
 `);
-  const child = spawn(binary, ["run", "--in-memory", "--config", config], { stdio: "ignore" });
-  ended.push(() => child.kill());
   const url = `http://localhost:${page}`;
-  for (let tries = 0; ; tries++) {
-    if (await fetch(`${url}/status`).then((answer) => answer.ok, () => false)) break;
-    if (tries > 100) fail("the receiver does not answer");
-    await sleep(50);
-  }
-  return { url, udp };
+  const start = async () => {
+    const child = spawn(binary, ["run", "--in-memory", "--config", config], { stdio: "ignore" });
+    ended.push(() => child.kill());
+    for (let tries = 0; ; tries++) {
+      if (await fetch(`${url}/status`).then((answer) => answer.ok, () => false)) return child;
+      if (tries > 100) fail("the receiver does not answer");
+      await sleep(50);
+    }
+  };
+  const again = { url, udp, child: await start() };
+  again.stop = () => new Promise((resolve) => {
+    again.child.on("exit", resolve);
+    again.child.kill();
+  });
+  again.start = async () => {
+    again.child = await start();
+  };
+  return again;
 }
 
 // A site in the hand of the test.
@@ -273,12 +283,24 @@ async function looks(browser) {
   }
 }
 
+// Somebody restarts the receiver while the page is open.
+async function restart(browser, site, url, running) {
+  await browser.open(url);
+  await running.stop();
+  await browser.until("it says so", "document.getElementById('dot').className === 'dot lost' && document.getElementById('clock').textContent.includes('trying again')");
+  await running.start();
+  await browser.until("it is back, with nobody", "document.getElementById('dot').className === 'dot ' && document.getElementById('headline').textContent.startsWith('Nobody')", 30000);
+  await site.send("node9", sessionId(9), "Start session", "zoe");
+  await browser.until("and hears again", `${NAMES}.some((name) => name.endsWith("zoe")) && document.getElementById("events").children.length === 1`);
+  browser.complaints = browser.complaints.filter((complaint) => !/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING/.test(complaint));
+}
+
 async function check() {
-  const { url, udp } = await receiver();
+  const running = await receiver(), { url, udp } = running;
   const browser = await Browser.start(), site = new Site(udp);
   await browser.size(1440, 1000, "light");
-  for (const [name, step] of Object.entries({ content, live, filter, hostile, many, looks })) {
-    await step(browser, site, url);
+  for (const [name, step] of Object.entries({ content, live, filter, hostile, many, looks, restart })) {
+    await step(browser, site, url, running);
     console.log(`${name}: ok`);
   }
   const foreign = browser.requests.filter((request) => !request.startsWith(`${url}/`) && request !== "about:blank");
