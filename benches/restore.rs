@@ -4,41 +4,23 @@
 
 use std::hint::black_box;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sense_otel::event::Datagram;
 use sense_otel::processor::ids::Key;
 use sense_otel::processor::record::{Ledger, RecordPosition, Room};
-use sense_otel::processor::{Config, Input, Output, Processor, Report};
-use sense_otel::signal::{LogRecord, Resource, Span};
-use sense_otel::time::{Now, RunningTime, Timestamp};
+use sense_otel::processor::{Config, Input, Processor};
+use sense_otel::time::{Now, RunningTime};
 
-/// 2026-11-23 08:00:00 UTC.
-const EIGHT: Timestamp = Timestamp::from_nanos(1_795_420_800_000_000_000);
+use support::{EIGHT, Nowhere};
+
+mod support;
 
 const SESSIONS: u32 = 100_000;
 
 /// Events between two calls of `changes`.
 const BATCH: u32 = 1024;
-
-/// Takes signals and does nothing with them.
-struct Nowhere;
-
-impl Output for Nowhere {
-    fn log(&mut self, _: &Arc<Resource>, record: &LogRecord<'_>) {
-        black_box(record);
-    }
-
-    fn span(&mut self, _: &Arc<Resource>, span: &Span<'_>) {
-        black_box(span);
-    }
-
-    fn report(&mut self, report: Report<'_>) {
-        black_box(report);
-    }
-}
 
 /// Counts records and forgets them.
 #[derive(Default)]
