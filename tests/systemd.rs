@@ -213,7 +213,7 @@ fn restarts_under_load_lose_nothing() {
     let (stand, socket) = (Stand::new(), socket());
     let sender = sender_to(socket.local_addr().expect("an address"));
     let enough = AtomicBool::new(false);
-    let sent = thread::scope(|scope| {
+    let (sent, receiver) = thread::scope(|scope| {
         // About 1,000 a second, for as long as the restarts last.
         let sending = scope.spawn(|| {
             let mut sent = 0;
@@ -224,16 +224,20 @@ fn restarts_under_load_lose_nothing() {
             }
             sent
         });
-        for _ in 0..3 {
+        let start = || {
             let before = stand.arrived().len();
             let receiver = stand.start(&[&socket]);
             until("more events", || (stand.arrived().len() > before + 100).then_some(()));
-            receiver.stop();
+            receiver
+        };
+        for _ in 0..3 {
+            start().stop();
         }
+        // The last one has something to do too: it must not be told to stop before it listens to that.
+        let last = start();
         enough.store(true, Ordering::Relaxed);
-        sending.join().expect("a count")
+        (sending.join().expect("a count"), last)
     });
-    let receiver = stand.start(&[&socket]);
     stand.expect(sent);
     let said = receiver.stop();
     assert!(!said.contains("dropped"), "{said}");
