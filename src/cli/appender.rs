@@ -3,12 +3,13 @@
 //! Only converters that Qlik documents or that log4net brings along are used, and each of Qlik's is registered with the
 //! layout that uses it: an unregistered one would print its own name into every datagram.
 
-use std::fmt;
+use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::event::Format;
@@ -66,12 +67,22 @@ pub(crate) struct AppenderArgs {
 }
 
 /// A wire format as it is named on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum WireFormat {
     /// Sequence, time and session id: lost datagrams are known, sessions are told apart
     Extended,
     /// What Butler SOS uses
     Stock,
+}
+
+impl Display for WireFormat {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Extended => "extended",
+            Self::Stock => "stock",
+        })
+    }
 }
 
 impl From<WireFormat> for Format {
@@ -153,8 +164,8 @@ struct Appender<'a> {
     pattern: String,
 }
 
-impl fmt::Display for Appender<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Display for Appender<'_> {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         writeln!(out, r#"    <appender name="{}" type="log4net.Appender.UdpAppender">"#, self.name)?;
         for phrase in self.phrases {
             writeln!(out, r#"        <filter type="log4net.Filter.StringMatchFilter">"#)?;

@@ -1,6 +1,8 @@
 //! The command line: one file per command, each with its arguments and a `run` that returns the exit code.
 
 mod appender;
+mod bench;
+mod datagrams;
 mod decode;
 mod demo;
 mod host;
@@ -48,6 +50,7 @@ enum Command {
     PrintConfig(print_config::PrintConfigArgs),
     Demo(demo::DemoArgs),
     Simulate(simulate::SimulateArgs),
+    Bench(bench::BenchArgs),
     Appender(appender::AppenderArgs),
     Decode(decode::DecodeArgs),
     Quarantine(quarantine::QuarantineArgs),
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::PrintConfig(args) => print_config::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Simulate(args) => simulate::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Appender(args) => appender::run(args),
         Command::Decode(args) => decode::run(args),
         Command::Quarantine(args) => quarantine::run(args),

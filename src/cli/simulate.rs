@@ -5,14 +5,12 @@ use std::io::{self, BufWriter, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
 use super::appender::WireFormat;
+use super::stop::watch_for_interrupt;
 use crate::simulator::{Config, Faults, Pace, Simulator};
 use crate::time::Timestamp;
 
@@ -112,19 +110,6 @@ fn simulate(args: &SimulateArgs) -> Result<(), SimulateError> {
         Some(path) => write_truth(path, &simulator).map_err(|error| SimulateError::Truth { path: path.clone(), error }),
         None => Ok(()),
     }
-}
-
-/// A flag that the first Ctrl-C sets, so that the summary and the truth are written all the same.
-fn watch_for_interrupt() -> io::Result<Arc<AtomicBool>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    thread::Builder::new().name("interrupt".to_owned()).spawn(move || {
-        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            flag.store(true, Ordering::Relaxed);
-        }
-    })?;
-    Ok(interrupted)
 }
 
 fn config(args: &SimulateArgs) -> Result<Config, SimulateError> {

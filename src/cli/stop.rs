@@ -1,6 +1,9 @@
 //! The wish of whoever started us that we stop: Ctrl-C, `SIGTERM`, or a console that closes.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 /// Listens from its making on, so that no early signal kills the process half way through its start.
 #[derive(Debug)]
@@ -88,4 +91,21 @@ impl StopRequests {
             }
         }
     }
+}
+
+/// A flag that the first Ctrl-C sets, for a command that ends in good order by looking at it now and then.
+///
+/// # Errors
+///
+/// The system refuses to install a handler, or a thread.
+pub(super) fn watch_for_interrupt() -> io::Result<Arc<AtomicBool>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    thread::Builder::new().name("interrupt".to_owned()).spawn(move || {
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            flag.store(true, Ordering::Relaxed);
+        }
+    })?;
+    Ok(interrupted)
 }

@@ -108,6 +108,12 @@ impl Bound {
         self.sockets.push(socket);
     }
 
+    /// The sockets themselves, for whoever wants to read them in another way. Their reads wait 100 ms at most.
+    #[must_use]
+    pub fn into_sockets(self) -> Vec<UdpSocket> {
+        self.sockets
+    }
+
     /// Where it listens, with the real port where the configured one is 0.
     #[must_use]
     pub fn local_addresses(&self) -> Vec<SocketAddr> {

@@ -31,6 +31,7 @@ pub mod wire;
 use plan::Plan;
 use session::Session;
 use site::Site;
+pub use site::{APP_NAMES, USER_AGENTS};
 use truth::{Fate, Truth};
 
 /// The highest number of the appender's counter; 1 follows.

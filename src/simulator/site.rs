@@ -136,7 +136,8 @@ const FAMILY_NAMES: [&str; 20] = [
     "hedin", "blom", "nyman", "kvist", "roos", "palm", "vik",
 ];
 
-const APP_NAMES: [&str; APPS] = [
+/// The apps of the site.
+pub const APP_NAMES: [&str; APPS] = [
     "Sales Overview",
     "Sales Nordics",
     "Pipeline",
@@ -180,7 +181,7 @@ const APP_NAMES: [&str; APPS] = [
 ];
 
 /// Browsers as they name themselves.
-const USER_AGENTS: [&str; 12] = [
+pub const USER_AGENTS: [&str; 12] = [
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36 Edg/126.0.0.0",

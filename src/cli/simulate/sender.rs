@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::cli::datagrams::send;
 use crate::simulator::Simulator;
 use crate::time::Timestamp;
 
@@ -106,31 +107,4 @@ impl Sender {
         let failed = if self.failed > 0 { format!(", {} failed", self.failed) } else { String::new() };
         format!("sent {} datagrams to {} in {seconds:.1} s, {rate:.0}/s{failed}", self.sent, self.target)
     }
-}
-
-/// Sends datagrams with as few system calls as may be. Returns how many were sent; one that fails is passed over.
-#[cfg(target_os = "linux")]
-fn send(socket: &UdpSocket, target: SocketAddr, datagrams: &[Vec<u8>]) -> usize {
-    use std::io::IoSlice;
-    use std::os::fd::AsRawFd;
-
-    use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
-
-    let addresses = vec![Some(SockaddrStorage::from(target)); datagrams.len()];
-    let slices: Vec<_> = datagrams.iter().map(|datagram| [IoSlice::new(datagram)]).collect();
-    let mut rest = slices.as_slice();
-    let mut sent = 0;
-    while !rest.is_empty() {
-        let mut headers = MultiHeaders::preallocate(rest.len(), None);
-        let outcome = sendmmsg(socket.as_raw_fd(), &mut headers, rest, &addresses, [], MsgFlags::empty());
-        let taken = outcome.map_or(0, Iterator::count);
-        sent += taken;
-        rest = rest.get(taken.max(1)..).unwrap_or_default();
-    }
-    sent
-}
-
-#[cfg(not(target_os = "linux"))]
-fn send(socket: &UdpSocket, target: SocketAddr, datagrams: &[Vec<u8>]) -> usize {
-    datagrams.iter().filter(|datagram| socket.send_to(datagram, target).is_ok()).count()
 }
