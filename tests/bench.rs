@@ -1,7 +1,7 @@
 //! `sense-otel bench`, short: it measures something, its figures can be true, and no datagram is unaccounted for. How
 //! fast anything is is nobody's business here.
 
-#![expect(clippy::expect_used, reason = "a broken test fixture fails the test")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a broken test fixture fails the test")]
 
 use std::fs;
 use std::path::Path;
@@ -123,8 +123,7 @@ fn for_a_person_there_is_a_table() {
     let output = bench("table", &["--mode", "in-memory", "--format", "extended", "--compression", "none"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    for expected in ["limit: extended", "in memory, extended, none", "80 % of the ceiling", "  x limit", " exported\n"]
-    {
+    for expected in ["limit: extended", "in memory, extended, none", "80 % of ceiling", "  x limit", " exported\n"] {
         assert!(text.contains(expected), "no {expected} in {text}");
     }
     assert!(!text.contains("DOES NOT ADD UP"), "{text}");

@@ -55,7 +55,7 @@ What is measured:
              exported within a second: doubled from 5,000/s up to the first loss, then the distance halved four times.
              `at least` means that the sender could not send faster.
   cpu us     Processor time, user and system, of the receiver's process alone, from the first datagram to the last
-             record, divided by the datagrams. Linux only, as are RSS and disk.
+             record, divided by the events that arrived. Linux only, as are RSS and disk.
   p50...     From the moment before the system call that sends a datagram to the moment when the backend has the whole
              request with its log record, decompressed, and answers OK. Each record is matched to its datagram by user,
              kind of event and time of receipt. A percentile with no sample beyond it is not told.

@@ -97,32 +97,33 @@ pub(super) struct Row {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Figures {
     pub(super) events_per_second: Option<f64>,
-    /// Microseconds of processor time for an event, user and system.
+    /// Microseconds of processor time for an event that arrived, user and system.
     pub(super) cpu_us: Option<f64>,
     pub(super) p50_ms: Option<f64>,
     pub(super) p99_ms: Option<f64>,
     pub(super) p99_9_ms: Option<f64>,
     /// Megabytes of memory that are resident.
     pub(super) rss_mb: Option<f64>,
-    /// Bytes of OTLP over TCP for an event.
+    /// Bytes of OTLP over TCP for an event that arrived.
     pub(super) wire_bytes: Option<f64>,
-    /// Bytes written to the disk for an event.
+    /// Bytes written to the disk for an event that arrived.
     pub(super) disk_bytes: Option<f64>,
 }
 
 impl Row {
     pub(super) fn new(load: Load, is_senders_limit: bool, step: &Step) -> Self {
-        let datagrams = step.sent.datagrams.max(1) as f64;
+        // What was lost cost little; what arrived is what was paid for.
+        let (sent, arrived) = (step.sent.datagrams.max(1) as f64, step.arrived.max(1) as f64);
         let Percentiles { samples, p50_ms, p99_ms, p99_9_ms } = step.latency;
         let figures = Figures {
             events_per_second: Some(step.rate()),
-            cpu_us: step.processor.map(|time| time.as_secs_f64() * 1e6 / datagrams),
+            cpu_us: step.processor.map(|time| time.as_secs_f64() * 1e6 / arrived),
             p50_ms,
             p99_ms,
             p99_9_ms,
             rss_mb: step.resident.map(|bytes| bytes as f64 / 1e6),
-            wire_bytes: Some(step.wire.unwrap_or(step.sent.bytes) as f64 / datagrams),
-            disk_bytes: step.written.map(|bytes| bytes as f64 / datagrams),
+            wire_bytes: Some(step.wire.map_or(step.sent.bytes as f64 / sent, |bytes| bytes as f64 / arrived)),
+            disk_bytes: step.written.map(|bytes| bytes as f64 / arrived),
         };
         Self {
             load,

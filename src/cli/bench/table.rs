@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::report::{Counts, Limit, Load, Machine, Row, Run};
 
 /// Columns of a row's name.
-const NAME_WIDTH: usize = 26;
+const NAME_WIDTH: usize = 32;
 const COLUMN_WIDTH: usize = 10;
 
 /// What the columns are, in the order of [`super::report::Figures::columns`].
@@ -41,7 +41,7 @@ fn heading(title: &str) -> String {
 
 fn rows(text: &mut String, rows: &[Row]) {
     for row in rows {
-        let lost = if row.lost > 0 { format!(", {} lost", row.lost) } else { String::new() };
+        let lost = if row.lost > 0 { format!(", {} lost", grouped(row.lost)) } else { String::new() };
         let at_least = if row.is_senders_limit { ", at least" } else { "" };
         line(text, &format!("{}{at_least}{lost}", name(row.load)), &row.figures.columns(), "");
         if let Some(ratios) = row.to_limit {
@@ -82,7 +82,7 @@ fn counts(counts: &Counts) -> String {
 fn name(load: Load) -> String {
     match load {
         Load::PerSecond(rate) => format!("{}/s", grouped(rate.into())),
-        Load::FourFifths => "80 % of the ceiling".to_owned(),
+        Load::FourFifths => "80 % of ceiling".to_owned(),
         Load::Ceiling => "ceiling".to_owned(),
     }
 }
@@ -101,7 +101,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -145,15 +145,15 @@ mod tests {
             figures,
             to_limit: Some(ratios),
         };
-        let lossy = Row { load: Load::PerSecond(1_000), is_senders_limit: false, lost: 7, to_limit: None, ..row };
+        let lossy = Row { load: Load::PerSecond(1_000), is_senders_limit: false, lost: 7_654, to_limit: None, ..row };
         let receiver = Counters { accepted: 13, kernel_drops: 7, ..Counters::default() };
         let setup = Setup { mode: Mode::Durable, format: WireFormat::Extended, compression: Compression::Gzip };
         let text = run(&Run { setup, rows: vec![lossy, row], counts: Counts::new(20, receiver, 13, 0) });
         let expected = "
-durable, extended, gzip     events/s    cpu us    p50 ms    p99 ms  p99.9 ms    RSS MB    wire B    disk B
-1,000/s, 7 lost              120,000      4.56         -         -         -         -         -         -
-ceiling, at least            120,000      4.56         -         -         -         -         -         -
-  x limit                     0.250x     3.00x         -         -         -         -         -         -
+durable, extended, gzip           events/s    cpu us    p50 ms    p99 ms  p99.9 ms    RSS MB    wire B    disk B
+1,000/s, 7,654 lost                120,000      4.56         -         -         -         -         -         -
+ceiling, at least                  120,000      4.56         -         -         -         -         -         -
+  x limit                           0.250x     3.00x         -         -         -         -         -         -
 20 sent = 13 accepted + 7 lost in the socket; 13 exported
 ";
         assert_eq!(text, expected);
