@@ -53,7 +53,7 @@ const AFTER_HELP: &str = "\
 What is measured:
   events/s   Datagrams sent in a second. The ceiling is the highest rate at which none was lost and the last one was
              exported within a second: doubled from 5,000/s up to the first loss, then the distance halved four times.
-             `at least` means that the sender could not send faster.
+             `at least` means that the sender could not send faster, tried twice.
   cpu us     Processor time, user and system, of the receiver's process alone, from the first datagram to the last
              record, divided by the events that arrived. Linux only, as are RSS and disk.
   p50...     From the moment before the system call that sends a datagram to the moment when the backend has the whole

@@ -25,6 +25,8 @@ pub(super) struct Ramp {
     failed: Option<f64>,
     /// Rates still to try between the two.
     refinements: u32,
+    /// Whether the sender has already missed the rate that is tried.
+    missed: bool,
     next: Option<f64>,
 }
 
@@ -32,7 +34,7 @@ impl Ramp {
     /// A search from `first` events a second on, with so many tries between the last rate that was held and the first
     /// that failed: each halves the distance.
     pub(super) const fn new(first: f64, refinements: u32) -> Self {
-        Self { held: None, failed: None, refinements, next: Some(first) }
+        Self { held: None, failed: None, refinements, missed: false, next: Some(first) }
     }
 
     /// The rate to try, in events a second; `None` at the end.
@@ -46,8 +48,14 @@ impl Ramp {
         match outcome {
             Outcome::Held => self.held = Some(tried),
             Outcome::Failed => self.failed = Some(tried),
-            Outcome::NotReached => return,
+            Outcome::NotReached => {
+                // Somebody else may have had the processor for a while, so it gets a second chance.
+                self.next = (!self.missed).then_some(tried);
+                self.missed = true;
+                return;
+            }
         }
+        self.missed = false;
         self.next = match (self.held, self.failed) {
             (Some(held), None) => Some(held * 2.0).filter(|rate| *rate <= RATE_MAX),
             (None, Some(failed)) => Some(failed / 2.0).filter(|rate| *rate >= RATE_MIN),
@@ -92,8 +100,23 @@ mod tests {
     }
 
     #[test]
+    fn a_sender_that_was_kept_from_it_once_tries_again() {
+        let mut ramp = Ramp::new(5_000.0, 0);
+        for (rate, outcome) in [
+            (5_000.0, Outcome::NotReached),
+            (5_000.0, Outcome::Held),
+            (10_000.0, Outcome::NotReached),
+            (10_000.0, Outcome::Failed),
+        ] {
+            assert_eq!(ramp.next(), Some(rate));
+            ramp.tell(outcome);
+        }
+        assert_eq!(ramp.next(), None);
+    }
+
+    #[test]
     fn it_ends_where_the_sender_does() {
-        assert_eq!(tried(5_000.0, f64::MAX, 15_000.0), [5_000.0, 10_000.0, 20_000.0]);
+        assert_eq!(tried(5_000.0, f64::MAX, 15_000.0), [5_000.0, 10_000.0, 20_000.0, 20_000.0]);
         assert_eq!(tried(4_000_000.0, f64::MAX, f64::MAX), [4_000_000.0]);
     }
 }
