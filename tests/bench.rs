@@ -85,7 +85,9 @@ fn check_counts(run: &Value) {
     let outcomes = ["accepted", "duplicate", "excluded", "rejected", "dropped", "held", "kernel_drops"];
     let total: u64 = outcomes.iter().map(|outcome| count(receiver, outcome)).sum();
     assert_eq!(total, count(counts, "sent"), "{counts}");
-    assert_eq!(count(receiver, "accepted"), count(counts, "exported"), "{counts}");
+    // A search that goes too far may make a receiver give up records, but never more than it says.
+    let (accepted, exported) = (count(receiver, "accepted"), count(counts, "exported"));
+    assert!((exported..=exported + count(receiver, "given_up")).contains(&accepted), "{counts}");
     assert_eq!(counts["balanced"], Value::Bool(true));
     for outcome in ["duplicate", "excluded", "rejected", "held"] {
         assert_eq!(count(receiver, outcome), 0, "the load is one that has no {outcome} ones: {counts}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use memchr::memmem;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::metrics::v1::{NumberDataPoint, metric, number_data_point};
 use prost::Message;
 use serde::Serialize;
@@ -43,6 +43,8 @@ pub(super) struct Counters {
     pub(super) held: u64,
     /// Lost in the socket, and so not received.
     pub(super) kernel_drops: u64,
+    /// Log records that the exporter gave up: too many waited for the backend, or it refused them.
+    pub(super) given_up: u64,
 }
 
 /// A request of logs, as far as it is looked at: field numbers are those of OTLP 1.
@@ -136,7 +138,8 @@ impl Arrivals {
 }
 
 impl Counters {
-    /// Every datagram that the receiver knows of: received, or lost in its socket.
+    /// Every datagram that the receiver knows of: received, or lost in its socket. What became of its record is another
+    /// matter.
     pub(super) fn total(&self) -> u64 {
         self.accepted + self.duplicate + self.excluded + self.rejected + self.dropped + self.held + self.kernel_drops
     }
@@ -152,13 +155,18 @@ impl Counters {
                 "sense_otel.receiver.datagrams" => {
                     let with = |outcome| {
                         let points = sum.data_points.iter();
-                        points.filter(|point| has_outcome(&point.attributes, outcome)).map(value).sum()
+                        points.filter(|point| has(point, "sense_otel.outcome", outcome)).map(value).sum()
                     };
                     self.accepted = with("accepted");
                     self.duplicate = with("duplicate");
                     self.excluded = with("excluded");
                     self.rejected = with("rejected");
                     self.dropped = with("dropped");
+                }
+                "sense_otel.exporter.items" => {
+                    let logs = sum.data_points.iter().filter(|point| has(point, "sense_otel.signal", "logs"));
+                    let given_up = logs.filter(|point| !has(point, "sense_otel.outcome", "acknowledged"));
+                    self.given_up = given_up.map(value).sum();
                 }
                 _ => {}
             }
@@ -173,10 +181,10 @@ fn value(point: &NumberDataPoint) -> u64 {
     }
 }
 
-fn has_outcome(attributes: &[KeyValue], outcome: &str) -> bool {
-    attributes.iter().filter(|attribute| attribute.key == "sense_otel.outcome").any(|attribute| {
+fn has(point: &NumberDataPoint, key: &str, expected: &str) -> bool {
+    point.attributes.iter().filter(|attribute| attribute.key == key).any(|attribute| {
         let value = attribute.value.as_ref().and_then(|value| value.value.as_ref());
-        matches!(value, Some(any_value::Value::StringValue(text)) if text == outcome)
+        matches!(value, Some(any_value::Value::StringValue(text)) if text == expected)
     })
 }
 
@@ -191,7 +199,7 @@ mod tests {
     use std::time::Duration;
 
     use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-    use opentelemetry_proto::tonic::common::v1::AnyValue;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
     use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
     use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics, ScopeMetrics, Sum};
 
@@ -244,6 +252,12 @@ mod tests {
             value: Some(number_data_point::Value::AsInt(value)),
             ..NumberDataPoint::default()
         };
+        let of_logs = |outcome: &str, value| {
+            let mut point = point(outcome, value);
+            let signal = KeyValue { key: "sense_otel.signal".into(), value: text("logs"), ..KeyValue::default() };
+            point.attributes.push(signal);
+            point
+        };
         let metric = |name: &str, data_points| Metric {
             name: name.to_owned(),
             data: Some(metric::Data::Sum(Sum { data_points, ..Sum::default() })),
@@ -254,6 +268,7 @@ mod tests {
             let metrics = vec![
                 metric("sense_otel.receiver.datagrams", points),
                 metric("sense_otel.receiver.kernel_drops", vec![point("", 5)]),
+                metric("sense_otel.exporter.items", vec![of_logs("acknowledged", 7), of_logs("expired", 2)]),
                 metric("qlik.sense.events", vec![point("accepted", 1_000)]),
             ];
             let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
@@ -263,7 +278,7 @@ mod tests {
         let mut arrivals = Arrivals::new(Clock::start(), Arc::new(Times::new()));
         arrivals.take_metrics(request(10));
         arrivals.take_metrics(request(20));
-        let expected = Counters { accepted: 20, dropped: 7, kernel_drops: 5, ..Counters::default() };
+        let expected = Counters { accepted: 20, dropped: 7, kernel_drops: 5, given_up: 2, ..Counters::default() };
         assert_eq!((arrivals.counters(), arrivals.counters().total()), (expected, 32));
     }
 }

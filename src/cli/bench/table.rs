@@ -75,6 +75,9 @@ fn counts(counts: &Counts) -> String {
         }
     }
     let _ = write!(text, "; {exported} exported");
+    if receiver.given_up > 0 {
+        let _ = write!(text, ", {} given up", receiver.given_up);
+    }
     text.push_str(if *balanced { "\n" } else { ": THIS DOES NOT ADD UP\n" });
     text
 }
