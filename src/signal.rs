@@ -241,6 +241,45 @@ pub enum LinkOrigin {
     },
 }
 
+/// Why items are given up before the backend had them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExpiryReason {
+    /// The outbox was over its budget in bytes: oldest first.
+    Size,
+    /// They were older than the outbox may keep them.
+    Age,
+    /// The disk of the store failed, and there was too much for the memory: oldest first.
+    Memory,
+    /// What the disk gave back was not what was written.
+    Damaged,
+    /// The disk did not give them back.
+    Unreadable,
+    /// The disk did not take them before the end of the process.
+    Unwritten,
+    /// The next interval's metrics stand for them.
+    Superseded,
+}
+
+impl ExpiryReason {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [Self; 7] =
+        [Self::Size, Self::Age, Self::Memory, Self::Damaged, Self::Unreadable, Self::Unwritten, Self::Superseded];
+
+    /// The reason as a metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Age => "age",
+            Self::Memory => "memory",
+            Self::Damaged => "damaged",
+            Self::Unreadable => "unreadable",
+            Self::Unwritten => "unwritten",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
 /// One encoded export request of a commit frame: the unit that is stored, sent and acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportRequest {

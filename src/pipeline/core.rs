@@ -9,9 +9,9 @@ use crate::admin::Recent;
 use crate::otlp::{Encoder, Limits};
 use crate::processor::{Input, Output, Processor, Report};
 use crate::receiver::{Batch, CHANNEL_BATCHES};
-use crate::signal::{ExportRequest, LogRecord, Resource, Run, Signal, Span};
+use crate::signal::{ExpiryReason, ExportRequest, LogRecord, Resource, Run, Signal, Span};
 use crate::store::Store;
-use crate::telemetry::{DropReason, ExpiryReason, NodeActivity, Telemetry};
+use crate::telemetry::{DropReason, NodeActivity, Telemetry};
 use crate::time::{Now, RunningTime};
 
 use super::clock::Clock;

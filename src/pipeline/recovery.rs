@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::processor::Processor;
 use crate::store::storage::FileSystem;
-use crate::store::{self, Budget, Damage, Happening, Observer, Opened, Recovered, Store, Writer};
-use crate::telemetry::{ExpiryReason, Recovery, Telemetry};
+use crate::store::{Budget, Damage, Happening, Observer, Opened, Recovered, Store, Writer};
+use crate::telemetry::{Recovery, Telemetry};
 use crate::time::RunningTime;
 
 use super::clock::{self, Clock};
@@ -85,22 +85,11 @@ impl Observer for StoreObserver {
     fn observe(&self, happening: Happening) {
         let Self(telemetry) = self;
         match happening {
-            Happening::Expired { signal, what, reason } => telemetry.expired(signal, what.items, expiry(reason)),
+            Happening::Expired { signal, what, reason } => telemetry.expired(signal, what.items, reason),
             Happening::Degraded { reason } => telemetry.store_degraded(reason.as_str()),
             Happening::Durable => telemetry.store_durable(),
             Happening::Abandoned { reason } => telemetry.store_file_abandoned(reason.as_str()),
             Happening::Stuck { reason } => telemetry.store_file_stuck(reason.as_str()),
         }
-    }
-}
-
-/// Why the store gave something up, as it is counted.
-const fn expiry(reason: store::ExpiryReason) -> ExpiryReason {
-    match reason {
-        store::ExpiryReason::Size => ExpiryReason::Size,
-        store::ExpiryReason::Age => ExpiryReason::Age,
-        store::ExpiryReason::Memory => ExpiryReason::Memory,
-        store::ExpiryReason::Damaged => ExpiryReason::Damaged,
-        store::ExpiryReason::Unreadable => ExpiryReason::Unreadable,
     }
 }

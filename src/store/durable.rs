@@ -12,13 +12,13 @@ use tokio::sync::Notify;
 
 use super::commit::{Commit, Mark, PerSignal, Position};
 use super::files::{Files, Segment};
-use super::health::{ExpiryReason, Happening, Observer, Status};
+use super::health::{Happening, Observer, Status};
 use super::outbox::{Entry, Index, Outbox, Pending, Plan, Source};
 use super::quarantine::Quarantine;
 use super::segment;
 use super::writer::Message;
 use super::{AppendError, Batch, Limit, StoredRequest};
-use crate::signal::Signal;
+use crate::signal::{ExpiryReason, Signal};
 use crate::time::Now;
 
 /// Bytes between the core and the writer.

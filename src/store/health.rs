@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::io;
 
 use super::outbox::Pending;
-use crate::signal::Signal;
+use crate::signal::{ExpiryReason, Signal};
 
 /// Hears of everything that the store gives up, fails at and recovers from, as it happens and once each.
 ///
@@ -52,21 +52,6 @@ pub enum Happening {
         /// What the disk failed at.
         reason: DegradedReason,
     },
-}
-
-/// Why a request was given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ExpiryReason {
-    /// The store is over its budget in bytes.
-    Size,
-    /// It is older than the budget in time.
-    Age,
-    /// The disk fails, and there is too much for the memory.
-    Memory,
-    /// Its bytes are not those that were written.
-    Damaged,
-    /// Its bytes cannot be read, however often it is tried.
-    Unreadable,
 }
 
 /// Whether what is appended survives the process.

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::commit::{PerSignal, Position};
-use super::health::{ExpiryReason, Happening, Observer};
+use super::health::{Happening, Observer};
 use super::outbox::Pending;
 use super::{Batch, Budget, Limit, StoredRequest};
-use crate::signal::{ExportRequest, Signal};
+use crate::signal::{ExpiryReason, ExportRequest, Signal};
 use crate::time::RunningTime;
 
 #[cfg(test)]

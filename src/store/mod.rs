@@ -199,7 +199,7 @@ use tokio::sync::Notify;
 pub use self::commit::{Commit, Mark, PerSignal, Position, Record, Records};
 use self::durable::{Durable, Shared};
 use self::files::Files;
-pub use self::health::{DegradedReason, ExpiryReason, Happening, Observer, Status, Unobserved};
+pub use self::health::{DegradedReason, Happening, Observer, Status, Unobserved};
 use self::log::Log;
 use self::memory::Memory;
 pub use self::outbox::Pending;

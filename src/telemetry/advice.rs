@@ -1,8 +1,9 @@
 //! What an operator can do about a reason, in one place for log lines and for `decode`.
 
 use crate::event::RejectReason;
+use crate::signal::ExpiryReason;
 
-use super::{DropReason, ExpiryReason};
+use super::DropReason;
 
 /// What to do about datagrams that are lost before we see them.
 pub(super) const BUFFER: &str = "raise receiver.udp.receive_buffer, and on Linux the limit net.core.rmem_max";

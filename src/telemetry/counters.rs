@@ -9,10 +9,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tracing::info;
 
 use crate::event::{self, Action, RejectReason};
-use crate::signal::Signal;
+use crate::signal::{ExpiryReason, Signal};
 
 use super::snapshot::{NodeCounts, SignalCounts, Snapshot};
-use super::{DropReason, ExpiryReason, NodeActivity, text};
+use super::{DropReason, NodeActivity, text};
 
 /// How many distinct values a label may have; every further one is counted as [`OTHER`]. Node names come out of
 /// datagrams that anybody can send, and each would cost a series for ever.

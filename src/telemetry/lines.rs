@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use crate::event::RejectReason;
-use crate::signal::Signal;
+use crate::signal::{ExpiryReason, Signal};
 
 use super::throttle::Throttle;
-use super::{DropReason, ExpiryReason, advice};
+use super::{DropReason, advice};
 
 /// One kind of throttled line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,10 +24,10 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::event::{Action, Guid, RejectReason};
-use crate::signal::Signal;
+use crate::signal::{ExpiryReason, Signal};
 
 use super::counters::{LABEL_VALUES_MAX, NodeCounters};
-use super::{DropReason, ExpiryReason, NodeActivity, OTHER, SignalCounts, Telemetry};
+use super::{DropReason, NodeActivity, OTHER, SignalCounts, Telemetry};
 
 use keeping::{observe_quarantine, observe_store};
 

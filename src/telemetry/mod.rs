@@ -33,14 +33,14 @@ use tonic::Code;
 use tracing::{info, warn};
 
 use crate::event::{Action, RejectReason};
-use crate::signal::Signal;
+use crate::signal::{ExpiryReason, Signal};
 use crate::time::Timestamp;
 
 pub use counters::OTHER;
 pub use heart::Heart;
 pub use log::{Log, LogError, init_log, init_log_in, log_file};
 pub use page::Trouble;
-pub use reason::{DropReason, ExpiryReason};
+pub use reason::DropReason;
 pub use snapshot::{Balance, NodeCounts, SignalCounts, Snapshot};
 pub use store::Recovery;
 

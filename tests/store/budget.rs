@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sense_otel::signal::Signal;
-use sense_otel::store::{ExpiryReason, Happening, Pending, Position};
+use sense_otel::signal::{ExpiryReason, Signal};
+use sense_otel::store::{Happening, Pending, Position};
 
 use super::disk::Disk;
 use super::{ALL, Rig, log, span, upsert};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sense_otel::signal::Signal;
-use sense_otel::store::{ExpiryReason, Happening, OpenError, Position, Records, Store, Unobserved};
+use sense_otel::signal::{ExpiryReason, Signal};
+use sense_otel::store::{Happening, OpenError, Position, Records, Store, Unobserved};
 
 use super::disk::Disk;
 use super::{ALL, Rig, config, log, span, upsert};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
 use bytes::Bytes;
-use sense_otel::signal::{ExportRequest, Signal};
-use sense_otel::store::{DegradedReason, ExpiryReason, Happening, Mark, Position, Records, Status};
+use sense_otel::signal::{ExpiryReason, ExportRequest, Signal};
+use sense_otel::store::{DegradedReason, Happening, Mark, Position, Records, Status};
 
 use super::disk::{Disk, Fault};
 use super::{ALL, Rig, log, upsert};

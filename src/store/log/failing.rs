@@ -3,10 +3,10 @@
 use std::io;
 
 use super::{Log, RETRY};
-use crate::signal::Signal;
+use crate::signal::{ExpiryReason, Signal};
 use crate::store::commit::{self, Described, PerSignal, Position, Progress, Records};
 use crate::store::frame::{self, Kind};
-use crate::store::health::{DegradedReason, ExpiryReason, Happening, Status};
+use crate::store::health::{DegradedReason, Happening, Status};
 use crate::store::outbox::{Entry, Pending, Source};
 use crate::time::RunningTime;
 

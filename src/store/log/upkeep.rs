@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use super::{
     Begun, CHECKPOINT_RATIO, CHECKPOINT_SEGMENTS, CURSOR_AGE_MAX, Checkpoint, Log, RETRY, RUNNING_AGE_MAX, SEGMENTS_MAX,
 };
-use crate::signal::Signal;
+use crate::signal::{ExpiryReason, Signal};
 use crate::store::commit::{self, Mark, PerSignal, Progress, Records};
 use crate::store::files::Segment;
 use crate::store::frame::{self, Kind};
-use crate::store::health::{DegradedReason, ExpiryReason, Happening, Status};
+use crate::store::health::{DegradedReason, Happening, Status};
 use crate::store::outbox::{Index, Pending};
 use crate::time::Now;
 

@@ -20,8 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tonic::Code;
 
-use crate::signal::Signal;
-use crate::telemetry::ExpiryReason;
+use crate::signal::{ExpiryReason, Signal};
 
 use super::Telemetry;
 
