@@ -11,7 +11,7 @@ use sense_otel::admin;
 use sense_otel::event::Action;
 use sense_otel::pipeline::{Config, Running, start};
 use sense_otel::processor::filter::Handling;
-use sense_otel::telemetry::Snapshot;
+use sense_otel::telemetry::{PageRefusal, Snapshot};
 use serde_json::Value;
 
 use support::collector::Collector;
@@ -252,6 +252,11 @@ fn strangers_are_refused() {
         assert!(!answer.body.contains("anna"), "{line} {headers}");
         assert!(answer.head.contains("content-security-policy"), "{line} {headers}");
     }
+    let refused = rig.running.telemetry().snapshot().page_refused;
+    let count =
+        |reason| PageRefusal::ALL.iter().zip(refused).find(|(each, _)| **each == reason).map(|(_, count)| count);
+    assert_eq!([PageRefusal::Host, PageRefusal::Origin, PageRefusal::Method].map(count), [Some(4), Some(3), Some(3)]);
+    assert_eq!(refused.iter().sum::<u64>(), 10);
 }
 
 #[test]
@@ -490,6 +495,10 @@ fn who_asks_too_much_gets_nothing_and_keeps_nobody_from_the_page() {
         thread::sleep(Duration::from_millis(100));
     }
     drop(silent);
+    let [connections, viewers, .., slow] = rig.running.telemetry().snapshot().page_refused;
+    assert_eq!(viewers, 1);
+    // Those that found no room, the silent ones among them, and those that asked nothing for five seconds.
+    assert!(connections >= 36 && slow >= 1, "{connections} turned away, {slow} too slow");
 }
 
 #[test]

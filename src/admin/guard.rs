@@ -14,6 +14,8 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::telemetry::{PageRefusal, Telemetry};
+
 use super::Config;
 
 /// Nothing but our own script and style, nothing from elsewhere, no frame around it, and no HTML made by a script.
@@ -37,46 +39,39 @@ const HEADERS: [(HeaderName, &str); 7] = [
 pub(super) struct Guard {
     names: Arc<[String]>,
     allow_remote: bool,
-}
-
-/// Why a request is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    Host,
-    Origin,
-    Method,
+    telemetry: Telemetry,
 }
 
 impl Guard {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, telemetry: Telemetry) -> Self {
         let endpoint = config.endpoint.parse::<Authority>().ok().map(|authority| authority.host().to_owned());
         let names = ["localhost".to_owned()].into_iter().chain(endpoint).chain(config.allowed_hosts.iter().cloned());
-        Self { names: names.map(|name| plain(&name)).collect(), allow_remote: config.allow_remote }
+        Self { names: names.map(|name| plain(&name)).collect(), allow_remote: config.allow_remote, telemetry }
     }
 
-    fn check(&self, request: &Request) -> Result<(), Refusal> {
+    fn check(&self, request: &Request) -> Result<(), PageRefusal> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Err(Refusal::Method);
+            return Err(PageRefusal::Method);
         }
         let headers = request.headers();
-        let host = only(headers, &header::HOST).ok_or(Refusal::Host)?;
-        let host: Authority = host.parse().map_err(|_| Refusal::Host)?;
+        let host = only(headers, &header::HOST).ok_or(PageRefusal::Host)?;
+        let host: Authority = host.parse().map_err(|_| PageRefusal::Host)?;
         let asked = [Some(&host), request.uri().authority()];
         if !asked.into_iter().flatten().all(|authority| self.is_ours(authority)) {
-            return Err(Refusal::Host);
+            return Err(PageRefusal::Host);
         }
         if headers.contains_key(header::ORIGIN) {
             let origin = only(headers, &header::ORIGIN).and_then(|origin| origin.split_once("://"));
             // A proxy with TLS before us changes the scheme and nothing else.
             if !origin.is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host.as_str())) {
-                return Err(Refusal::Origin);
+                return Err(PageRefusal::Origin);
             }
         }
         match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
             None | Some(b"same-origin" | b"none") => Ok(()),
             // Somebody followed a link to the page, which shows nothing to where the link stands.
             Some(_) if headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate") => Ok(()),
-            Some(_) => Err(Refusal::Origin),
+            Some(_) => Err(PageRefusal::Origin),
         }
     }
 
@@ -97,7 +92,10 @@ impl Guard {
 pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let mut response = match guard.check(&request) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => {
+            guard.telemetry.page_refused(refusal);
+            refusal.into_response()
+        }
     };
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -105,7 +103,7 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     response
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for PageRefusal {
     fn into_response(self) -> Response {
         let (status, text) = match self {
             Self::Host => (
@@ -117,6 +115,9 @@ impl IntoResponse for Refusal {
             Self::Method => {
                 (StatusCode::METHOD_NOT_ALLOWED, "There is nothing to change here: only GET is answered.\n")
             }
+            Self::Viewers => (StatusCode::SERVICE_UNAVAILABLE, "Too many pages are open already.\n"),
+            Self::Connections => (StatusCode::SERVICE_UNAVAILABLE, "Too many ask at the same time.\n"),
+            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "That took too long.\n"),
         };
         let mut response = (status, text).into_response();
         if self == Self::Method {
@@ -144,12 +145,12 @@ mod tests {
 
     use super::*;
 
-    fn check(config: &Config, headers: &[(&str, &str)]) -> Result<(), Refusal> {
+    fn check(config: &Config, headers: &[(&str, &str)]) -> Result<(), PageRefusal> {
         let mut request = Request::builder().uri("/api/sessions");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Guard::new(config).check(&request.body(Body::empty()).expect("a request"))
+        Guard::new(config, Telemetry::default()).check(&request.body(Body::empty()).expect("a request"))
     }
 
     #[test]
@@ -168,17 +169,17 @@ mod tests {
             "",
         ];
         for host in foreign {
-            assert_eq!(check(&local, &[("host", host)]), Err(Refusal::Host), "{host}");
+            assert_eq!(check(&local, &[("host", host)]), Err(PageRefusal::Host), "{host}");
         }
-        assert_eq!(check(&local, &[]), Err(Refusal::Host));
-        assert_eq!(check(&local, &[("host", "localhost"), ("host", "localhost")]), Err(Refusal::Host));
+        assert_eq!(check(&local, &[]), Err(PageRefusal::Host));
+        assert_eq!(check(&local, &[("host", "localhost"), ("host", "localhost")]), Err(PageRefusal::Host));
 
         let remote =
             Config { allow_remote: true, allowed_hosts: vec!["Sense1.Example.com".to_owned()], ..Config::at("[::]:1") };
         for host in ["sense1.example.com", "10.0.0.1:13133", "[fd00::1]:1", "localhost"] {
             assert_eq!(check(&remote, &[("host", host)]), Ok(()), "{host}");
         }
-        assert_eq!(check(&remote, &[("host", "evil.example")]), Err(Refusal::Host));
+        assert_eq!(check(&remote, &[("host", "evil.example")]), Err(PageRefusal::Host));
         let named = Config { allow_remote: true, ..Config::at("sense1:13133") };
         assert_eq!(check(&named, &[("host", "sense1:13133")]), Ok(()));
     }
@@ -192,14 +193,14 @@ mod tests {
         for origin in
             ["http://evil.example", "http://localhost:8080", "null", "http://localhost:13133.evil.example", ""]
         {
-            assert_eq!(check(&local, &[host, ("origin", origin)]), Err(Refusal::Origin), "{origin}");
+            assert_eq!(check(&local, &[host, ("origin", origin)]), Err(PageRefusal::Origin), "{origin}");
         }
         for (site, mode, expected) in [
             ("same-origin", "cors", Ok(())),
             ("none", "navigate", Ok(())),
             ("cross-site", "navigate", Ok(())),
-            ("cross-site", "no-cors", Err(Refusal::Origin)),
-            ("same-site", "cors", Err(Refusal::Origin)),
+            ("cross-site", "no-cors", Err(PageRefusal::Origin)),
+            ("same-site", "cors", Err(PageRefusal::Origin)),
         ] {
             let headers = [host, ("sec-fetch-site", site), ("sec-fetch-mode", mode)];
             assert_eq!(check(&local, &headers), expected, "{site} {mode}");

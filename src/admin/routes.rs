@@ -44,6 +44,7 @@ pub(super) struct Shared {
 
 /// All addresses, behind the guard.
 pub(super) fn router(config: &Config, sources: Arc<Sources>, pulse: Arc<Pulse>) -> Router {
+    let guarding = Guard::new(config, sources.telemetry.clone());
     let shared = Shared { sources, pulse, clock: config.clock, viewers: Arc::new(Semaphore::new(VIEWERS_MAX)) };
     Router::new()
         .route("/", get(|| fixed("text/html; charset=utf-8", PAGE)))
@@ -56,7 +57,7 @@ pub(super) fn router(config: &Config, sources: Arc<Sources>, pulse: Arc<Pulse>) 
         .route("/status", get(status))
         .fallback(|| async { (StatusCode::NOT_FOUND, "There is nothing here. The page is at /.\n") })
         .with_state(Arc::new(shared))
-        .layer(middleware::from_fn_with_state(Guard::new(config), guard))
+        .layer(middleware::from_fn_with_state(guarding, guard))
 }
 
 async fn fixed(kind: &'static str, text: &'static str) -> ([(HeaderName, &'static str); 1], &'static str) {

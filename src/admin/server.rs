@@ -1,5 +1,6 @@
 //! The server: sockets, how many may ask at a time and for how long, and a pulse once a second.
 
+use std::error::Error;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::signal::Signal;
-use crate::telemetry::Snapshot;
+use crate::telemetry::{PageRefusal, Snapshot, Telemetry};
 use crate::time::Timestamp;
 
 use super::health::{Facts as HealthFacts, Health, Rate};
@@ -139,7 +140,9 @@ pub(super) async fn serve(config: Config, sources: Arc<Sources>, bound: Bound, p
             for listener in bound.listeners {
                 // The runtime takes whatever the system gave us.
                 if let Ok(listener) = TcpListener::from_std(listener) {
-                    tokio::spawn(accept(listener, router.clone(), Arc::clone(&connections)));
+                    let accepting =
+                        accept(listener, router.clone(), Arc::clone(&connections), sources.telemetry.clone());
+                    tokio::spawn(accepting);
                 }
             }
         }
@@ -155,15 +158,20 @@ pub(super) async fn serve(config: Config, sources: Arc<Sources>, bound: Bound, p
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, connections: Arc<Semaphore>) {
+async fn accept(listener: TcpListener, router: Router, connections: Arc<Semaphore>, telemetry: Telemetry) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // One too many is closed at once: whoever asks should not wait for those who ask nothing.
-                let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
-                let router = router.clone();
+                let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+                    telemetry.page_refused(PageRefusal::Connections);
+                    continue;
+                };
+                let (router, telemetry) = (router.clone(), telemetry.clone());
                 tokio::spawn(async move {
-                    answer(stream, router).await;
+                    if !answer(stream, router).await {
+                        telemetry.page_refused(PageRefusal::Slow);
+                    }
                     drop(permit);
                 });
             }
@@ -174,8 +182,8 @@ async fn accept(listener: TcpListener, router: Router, connections: Arc<Semaphor
     }
 }
 
-/// Answers one request.
-async fn answer(stream: TcpStream, router: Router) {
+/// Answers one request. Whether whoever asked was quick enough.
+async fn answer(stream: TcpStream, router: Router) -> bool {
     let streaming = Streaming::default();
     let mark = streaming.clone();
     let service = TowerToHyperService::new(router);
@@ -197,8 +205,15 @@ async fn answer(stream: TcpStream, router: Router) {
         }
     };
     tokio::select! {
-        // How a request went wrong is of interest to whoever made it.
-        _ = connection => {}
-        () = too_long => {}
+        // How a request went wrong otherwise is of interest to whoever made it.
+        ended = connection => !ended.is_err_and(|error| error.is_timeout() || is_late(&error)),
+        // A page that has listened for an hour comes back by itself.
+        () = too_long => streaming.has_begun(),
     }
+}
+
+/// Whether a write was given up.
+fn is_late(error: &hyper::Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut)
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Query as Parameters, State};
-use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
+
+use crate::telemetry::PageRefusal;
 
 use super::Picture;
 use super::answer::{Answer, Event as Told, rfc3339};
@@ -88,7 +89,8 @@ pub(super) async fn events(
     Parameters(asked): Parameters<Asked>,
 ) -> Response {
     let Ok(permit) = Arc::clone(&shared.viewers).try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "Too many pages are open already.\n").into_response();
+        shared.sources.telemetry.page_refused(PageRefusal::Viewers);
+        return PageRefusal::Viewers.into_response();
     };
     streaming.begin();
     let query = asked.query(LIMIT_DEFAULT, PAGE_LIMIT_MAX);

@@ -3,7 +3,7 @@
 use crate::event::RejectReason;
 use crate::signal::ExpiryReason;
 
-use super::DropReason;
+use super::{DropReason, PageRefusal};
 
 /// What to do about datagrams that are lost before we see them.
 pub(super) const BUFFER: &str = "raise receiver.udp.receive_buffer, and on Linux the limit net.core.rmem_max";
@@ -25,6 +25,18 @@ pub(super) const fn expired(reason: ExpiryReason) -> &'static str {
         ExpiryReason::Unreadable => "the disk of the store does not give it back",
         ExpiryReason::Unwritten => "the disk of the store did not take it before the end",
         ExpiryReason::Superseded => "the next ones stand for them",
+    }
+}
+
+/// What to know about requests to the live page that were not answered.
+pub(super) const fn page(reason: PageRefusal) -> &'static str {
+    match reason {
+        PageRefusal::Connections => "64 connections are open already",
+        PageRefusal::Viewers => "16 pages are open already",
+        PageRefusal::Host => "it was asked for under another name; add it to admin.allowed_hosts if it is yours",
+        PageRefusal::Origin => "another web page asked, through the browser of somebody here",
+        PageRefusal::Method => "only GET is answered, there is nothing to change",
+        PageRefusal::Slow => "whoever asked was too slow to ask, or to take the answer",
     }
 }
 

@@ -12,7 +12,7 @@ use crate::event::{self, Action, RejectReason};
 use crate::signal::{ExpiryReason, Signal};
 
 use super::snapshot::{NodeCounts, SignalCounts, Snapshot};
-use super::{DropReason, NodeActivity, text};
+use super::{DropReason, NodeActivity, PageRefusal, text};
 
 /// How many distinct values a label may have; every further one is counted as [`OTHER`]. Node names come out of
 /// datagrams that anybody can send, and each would cost a series for ever.
@@ -45,6 +45,7 @@ pub(super) struct Counters {
     pub(super) store_lost_frames: Counter,
     pub(super) store_lost_records: Counter,
     pub(super) pushed_out: Counter,
+    pub(super) page_refused: [Counter; PageRefusal::ALL.len()],
     pub(super) signals: [SignalCounters; 3],
 }
 
@@ -117,6 +118,11 @@ impl Counters {
         position(&DropReason::ALL, reason).and_then(|position| self.dropped.get(position))
     }
 
+    /// The counter of one reason not to answer.
+    pub(super) fn page_refused(&self, reason: PageRefusal) -> Option<&Counter> {
+        position(&PageRefusal::ALL, reason).and_then(|position| self.page_refused.get(position))
+    }
+
     /// Every number at this moment.
     pub(super) fn snapshot(&self, nodes: &Nodes) -> Snapshot {
         // What a datagram became is read before `received`, so that under load the balance never claims more
@@ -138,6 +144,7 @@ impl Counters {
             store_lost_frames: self.store_lost_frames.value(),
             store_lost_records: self.store_lost_records.value(),
             pushed_out: self.pushed_out.value(),
+            page_refused: self.page_refused.each_ref().map(Counter::value),
             signals: self.signals.each_ref().map(SignalCounters::counts),
             nodes: nodes.counts(),
             active: nodes.active(),

@@ -12,7 +12,7 @@ use crate::event::RejectReason;
 use crate::signal::{ExpiryReason, Signal};
 
 use super::throttle::Throttle;
-use super::{DropReason, advice};
+use super::{DropReason, PageRefusal, advice};
 
 /// One kind of throttled line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub(super) enum Line {
     Quarantined(Signal),
     Discarded(Signal),
     PushedOut,
+    PageRefused(PageRefusal),
     Retrying(Signal),
     Parked(Signal),
 }
@@ -73,6 +74,7 @@ impl Default for Lines {
             .into_iter()
             .chain(DropReason::ALL.map(Line::Dropped))
             .chain(RejectReason::ALL.map(Line::Rejected))
+            .chain(PageRefusal::ALL.map(Line::PageRefused))
             .chain(SIGNALS.into_iter().flat_map(|signal| ExpiryReason::ALL.map(|reason| Line::Expired(signal, reason))))
             .chain(by_signal.into_iter().flat_map(|kind| SIGNALS.map(kind)));
         let kind = |line| Kind { line, throttle: Throttle::default(), detail: Mutex::default() };
@@ -155,6 +157,9 @@ fn write(kind: Line, count: u64, detail: &str) {
         Line::PushedOut => {
             error!(requests = count, "the quarantine is full: its oldest requests had to make room, and are gone");
         }
+        Line::PageRefused(reason) => {
+            warn!(reason = reason.as_str(), requests = count, "the live page did not answer: {}", advice::page(reason));
+        }
         Line::Retrying(signal) => {
             warn!(%signal, attempts = count, answer = detail, "the backend does not take it, trying again");
         }
@@ -202,7 +207,10 @@ mod tests {
         }
         assert_eq!(
             lines.kinds.len(),
-            9 + DropReason::ALL.len() + RejectReason::ALL.len() + (6 + ExpiryReason::ALL.len()) * SIGNALS.len()
+            9 + PageRefusal::ALL.len()
+                + DropReason::ALL.len()
+                + RejectReason::ALL.len()
+                + (6 + ExpiryReason::ALL.len()) * SIGNALS.len()
         );
     }
 }

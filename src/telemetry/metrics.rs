@@ -9,6 +9,7 @@
 
 mod export;
 mod keeping;
+mod page;
 mod scrape;
 
 use std::collections::HashSet;
@@ -30,6 +31,7 @@ use super::counters::{LABEL_VALUES_MAX, NodeCounters};
 use super::{DropReason, NodeActivity, OTHER, SignalCounts, Telemetry};
 
 use keeping::{observe_quarantine, observe_store};
+use page::observe_page;
 
 pub use export::{Backend, Outcome};
 pub use scrape::{Scrape, ScrapeError};
@@ -120,6 +122,7 @@ fn provide(telemetry: &Telemetry, builder: MeterProviderBuilder, give_up: watch:
     observe_exporter(&meter, telemetry);
     observe_store(&meter, telemetry);
     observe_quarantine(&meter, telemetry);
+    observe_page(&meter, telemetry);
     if telemetry.inner.durations.set(Durations::new(&meter)).is_err() {
         warn!("metrics were started twice: durations go to the first backend only");
     }

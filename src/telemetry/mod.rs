@@ -40,7 +40,7 @@ pub use counters::OTHER;
 pub use heart::Heart;
 pub use log::{Log, LogError, init_log, init_log_in, log_file};
 pub use page::Trouble;
-pub use reason::DropReason;
+pub use reason::{DropReason, PageRefusal};
 pub use snapshot::{Balance, NodeCounts, SignalCounts, Snapshot};
 pub use store::Recovery;
 

@@ -10,7 +10,8 @@ use tracing::{info, warn};
 
 use crate::signal::Signal;
 
-use super::{Telemetry, chain, text};
+use super::lines::Line;
+use super::{PageRefusal, Telemetry, chain, text};
 
 /// Why a signal cannot be delivered at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,14 @@ impl Telemetry {
             "the live page cannot be served at {endpoint} (admin.endpoint); events are received and sent all the same, and \
              it is tried again every 10 s"
         );
+    }
+
+    /// The live page did not answer somebody.
+    pub fn page_refused(&self, reason: PageRefusal) {
+        if let Some(counter) = self.inner.counters.page_refused(reason) {
+            counter.add(1);
+        }
+        self.inner.lines.say(Line::PageRefused(reason), 1, "");
     }
 
     /// Why a signal cannot be delivered; `None` while it can, or nobody tried.

@@ -44,3 +44,38 @@ impl DropReason {
         }
     }
 }
+
+/// Why the live page did not answer somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PageRefusal {
+    /// As many as may ask at the same time already did.
+    Connections,
+    /// As many pages as may listen already did.
+    Viewers,
+    /// It was asked for under a name that is not its own.
+    Host,
+    /// Another web page asked.
+    Origin,
+    /// It was asked to do more than to answer.
+    Method,
+    /// Whoever asked took too long to ask, or to take the answer.
+    Slow,
+}
+
+impl PageRefusal {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [Self; 6] = [Self::Connections, Self::Viewers, Self::Host, Self::Origin, Self::Method, Self::Slow];
+
+    /// The reason as a metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Viewers => "viewers",
+            Self::Host => "host",
+            Self::Origin => "origin",
+            Self::Method => "method",
+            Self::Slow => "slow",
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use crate::event::{Action, RejectReason};
 use crate::signal::Signal;
 
-use super::{DropReason, NodeActivity};
+use super::{DropReason, NodeActivity, PageRefusal};
 
 /// Every counter of this process life, read at one moment.
 ///
@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub store_lost_records: u64,
     /// Requests that were in the quarantine and had to make room for newer ones.
     pub pushed_out: u64,
+    /// Requests to the live page that were not answered, in the order of [`PageRefusal::ALL`].
+    pub page_refused: [u64; PageRefusal::ALL.len()],
     /// What became of the items of each signal, in the order logs, traces, metrics; see [`Snapshot::signal`].
     pub signals: [SignalCounts; 3],
     /// Counts per node, sorted by name; nodes beyond the limit are summed up under [`super::OTHER`].
