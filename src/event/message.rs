@@ -109,17 +109,11 @@ impl<'a> Message<'a> {
         if !self.may_be_address() {
             return None;
         }
-        let rest = self.behind_phrase()?;
-        let is_border = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'\'' | b'"' | b',' | b';' | b'=');
-        let tokens = rest.as_bytes().split(is_border).filter(|token| may_be_address(token));
-        let mut addresses = tokens.filter_map(|token| {
-            let token = std::str::from_utf8(token).ok()?;
-            Some((token, address(token)?))
-        });
-        let (token, only) = addresses.next()?;
+        let words = marked_words(self.behind_phrase()?).filter(|word| may_be_address(word));
+        let mut addresses = words.filter_map(|word| Some((word, address(word)?)));
+        let (word, only) = addresses.next()?;
         // Asked once, not for each address: a message may hold thousands.
-        let is_chosen = || head.contains(token) || head.contains(&only.to_string());
-        (addresses.all(|(_, other)| other == only) && !is_chosen()).then_some(only)
+        (addresses.all(|(_, other)| other == only) && !holds_address(head, word, only)).then_some(only)
     }
 
     /// The user agent: what follows the first marker to the end of its line, without a pair of quotes around it. log4net
@@ -137,16 +131,41 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Rules out almost every word without parsing it.
-fn may_be_address(token: &[u8]) -> bool {
-    let is_part = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':' | b'[' | b']');
-    token.iter().all(is_part) && memchr2(b'.', b':', token).is_some()
+/// The words with a dot or a colon in them, as every address has one. Nothing else is looked at byte by byte.
+fn marked_words(text: &str) -> impl Iterator<Item = &str> {
+    let is_border = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'\'' | b'"' | b',' | b';' | b'=');
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let mark = memchr2(b'.', b':', rest.as_bytes())?;
+        let (before, behind) = rest.as_bytes().split_at_checked(mark)?;
+        let start = before.iter().rposition(is_border).map_or(0, |border| border + 1);
+        let end = behind.iter().position(is_border).map_or(rest.len(), |length| mark + length);
+        let word = rest.get(start..end)?;
+        rest = rest.get(end..)?;
+        Some(word)
+    })
 }
 
-fn address(token: &str) -> Option<IpAddr> {
-    let token = token.trim_end_matches('.');
-    let bare = token.strip_prefix('[').and_then(|token| token.strip_suffix(']')).unwrap_or(token);
-    let address = bare.parse().ok().or_else(|| token.parse::<SocketAddr>().ok().map(|socket| socket.ip()))?;
+/// Rules out almost every word without parsing it.
+fn may_be_address(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':' | b'[' | b']'))
+}
+
+/// Whether a text holds this address, as it stands in the word that was read or in its usual form.
+fn holds_address(text: &str, word: &str, address: IpAddr) -> bool {
+    if address.is_ipv4()
+        && let Some(dotted) = word.split([':', '[', ']']).find(|part| part.contains('.'))
+    {
+        // Four numbers have one form only, which the word holds as it is, maybe with dots behind it.
+        return text.contains(dotted.trim_end_matches('.'));
+    }
+    text.contains(word) || text.contains(&address.to_string())
+}
+
+fn address(word: &str) -> Option<IpAddr> {
+    let word = word.trim_end_matches('.');
+    let bare = word.strip_prefix('[').and_then(|word| word.strip_suffix(']')).unwrap_or(word);
+    let address = bare.parse().ok().or_else(|| word.parse::<SocketAddr>().ok().map(|socket| socket.ip()))?;
     (!address.is_unspecified()).then(|| address.to_canonical())
 }
 
@@ -237,6 +256,10 @@ mod tests {
         assert_eq!(of("from 10.0.0.7 to 10.0.0.8"), None);
         assert_eq!(of("from 10.1.1.1"), None, "the user calls himself that");
         assert_eq!(of("from ::ffff:10.1.1.1"), None, "the same in another form");
+        assert_eq!(of("from [::ffff:10.1.1.1]:443."), None, "the same in another form");
+        assert_eq!(of("from ::ffff:a01:101"), None, "the same in another form");
+        assert_eq!(of("from ::ffff:a01:102").as_deref(), Some("10.1.1.2"));
+        assert_eq!(of("from [::ffff:10.1.1.2]:443.").as_deref(), Some("10.1.1.2"));
         assert_eq!(of("from nowhere 1:2 :: 0.0.0.0"), None);
     }
 

@@ -25,8 +25,16 @@ pub(super) use show::Show;
 /// How long the first event of a frame waits for others.
 const FRAME_AGE_MAX: Duration = Duration::from_millis(20);
 
-/// Datagrams after which a frame is complete.
-const FRAME_DATAGRAMS_MAX: usize = 4096;
+/// Datagrams after which a frame is complete. A fuller one, 4,096, took a sixth more time for each event: what is written a
+/// moment ago is read from memory then, and no longer from a cache.
+const FRAME_DATAGRAMS_MAX: usize = 1024;
+
+/// Two looks at datagrams closer together than this are followed by a rest of this length, within the age of a frame: at a
+/// thousand datagrams a second that saves three wake-ups of four, and the work for several at once costs half as much.
+const REST: Duration = Duration::from_millis(4);
+
+/// With as many datagrams at once there is nothing to be gained by a rest.
+const REST_DATAGRAMS_MAX: usize = 256;
 
 /// Records and spans after which a frame is complete: those of events that were held come on top of those of datagrams.
 const FRAME_ITEMS_MAX: u64 = 16_384;
@@ -48,6 +56,10 @@ pub(super) struct Core {
     clock: Clock,
     frame_datagrams: usize,
     frame_due: Option<RunningTime>,
+    /// When datagrams were last taken, and the rest after it was over.
+    taken: RunningTime,
+    /// How long datagrams may have waited for the end of a rest.
+    rested: Duration,
     activity_due: RunningTime,
     show: Option<Show>,
 }
@@ -91,9 +103,18 @@ impl Core {
             traces_wanted: signals.contains(&Signal::Traces),
             recent: show.is_some().then(Recent::default),
         };
-        let activity_due = clock.now().running;
-        let journal = Journal::new(store);
-        Self { processor, output, journal, clock, frame_datagrams: 0, frame_due: None, activity_due, show }
+        Self {
+            processor,
+            output,
+            journal: Journal::new(store),
+            frame_datagrams: 0,
+            frame_due: None,
+            taken: RunningTime::START,
+            rested: Duration::ZERO,
+            activity_due: clock.now().running,
+            clock,
+            show,
+        }
     }
 
     /// Works until the receiver is gone and everything it handed over is in the store, or the store is gone: then the
@@ -119,12 +140,13 @@ impl Core {
                 let now = self.clock.now();
                 self.processor.handle(now, Input::AppNames(names), &mut self.output);
             }
-            match received {
+            let datagrams = match received {
                 Ok(batch) => self.take_waiting(batch, batches)?,
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => 0,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            }
+            };
             has_room = self.turn()?;
+            self.rest(datagrams);
         }
     }
 
@@ -172,11 +194,32 @@ impl Core {
     }
 
     /// Takes a batch and those that have come in the meantime, before anything is decided for want of them: what seems to
-    /// be missing, or silent for too long, may be waiting here.
-    fn take_waiting(&mut self, first: Batch, batches: &Receiver<Batch>) -> Result<(), Closed> {
+    /// be missing, or silent for too long, may be waiting here. Returns how many datagrams that were.
+    fn take_waiting(&mut self, first: Batch, batches: &Receiver<Batch>) -> Result<usize, Closed> {
         self.take(&first)?;
+        let mut datagrams = first.len();
         drop(first);
-        batches.try_iter().take(CHANNEL_BATCHES).try_for_each(|batch| self.take(&batch))
+        for batch in batches.try_iter().take(CHANNEL_BATCHES) {
+            self.take(&batch)?;
+            datagrams += batch.len();
+        }
+        Ok(datagrams)
+    }
+
+    /// Lets more datagrams come together if a few came just now and shortly before.
+    fn rest(&mut self, datagrams: usize) {
+        self.rested = Duration::ZERO;
+        if datagrams == 0 {
+            return;
+        }
+        let now = self.clock.now().running;
+        let are_few = datagrams < REST_DATAGRAMS_MAX && now.since(self.taken) < REST;
+        self.taken = now;
+        if let Some(due) = self.frame_due.filter(|_| are_few) {
+            self.rested = due.since(now).min(REST);
+            thread::sleep(self.rested);
+            self.taken = self.clock.now().running;
+        }
     }
 
     fn take(&mut self, batch: &Batch) -> Result<(), Closed> {
@@ -198,7 +241,7 @@ impl Core {
             self.frame_due = None;
             return Ok(());
         }
-        let due = *self.frame_due.get_or_insert(now.running + FRAME_AGE_MAX);
+        let due = *self.frame_due.get_or_insert(now.running + (FRAME_AGE_MAX - self.rested));
         let is_large = self.output.logs + self.output.spans >= FRAME_ITEMS_MAX;
         if due <= now.running || self.frame_datagrams >= FRAME_DATAGRAMS_MAX || is_large {
             return self.commit(now);

@@ -82,6 +82,10 @@ impl Target {
     }
 }
 
+/// How many browsers, and how many targets, a generation of the cache holds: with texts at the default limit, some 8 MiB in
+/// all generations at the very most.
+const GENERATION_MAX: usize = 1024;
+
 /// Everything that is kept once.
 #[derive(Debug)]
 pub(super) struct Details {
@@ -96,8 +100,8 @@ impl Details {
     pub(super) fn new(length_max: usize) -> Self {
         Self {
             hasher: Seeded::default(),
-            browsers: Generations::default(),
-            targets: Generations::default(),
+            browsers: Generations::new(GENERATION_MAX),
+            targets: Generations::new(GENERATION_MAX),
             length_max,
         }
     }

@@ -164,6 +164,11 @@ pub struct Recent {
     pub encoded: Encoded,
 }
 
+/// How many users a generation of the cache holds. In a site of 5,000 users at work, one of 1,024 forgot nearly everyone
+/// before the next event, and making them again took 5,600 of the 36,000 instructions of an event. Users whose names are as
+/// long as the default limit allows take some 64 MiB in both generations at the very most; the usual ones, 3 MiB.
+const GENERATION_MAX: usize = 4096;
+
 /// Users who were heard of lately, each kept once.
 #[derive(Debug)]
 pub struct Identities {
@@ -177,7 +182,7 @@ impl Identities {
     /// None yet. A `DIR\user` that is longer than `length_max` bytes is cut.
     #[must_use]
     pub fn new(length_max: usize) -> Self {
-        Self { length_max, hasher: Seeded::default(), known: Generations::default() }
+        Self { length_max, hasher: Seeded::default(), known: Generations::new(GENERATION_MAX) }
     }
 
     /// The identity of a user, as far as `handling` allows.

@@ -8,23 +8,21 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-/// How many entries a generation of a cache holds: with texts at the default limit, some 8 MiB in both at the very most.
-const GENERATION_MAX: usize = 1024;
-
 /// Entries by what they say.
 #[derive(Debug)]
 pub(super) struct Generations<T> {
+    /// How many entries a generation holds.
+    max: usize,
     young: HashTable<Arc<T>>,
     old: HashTable<Arc<T>>,
 }
 
-impl<T> Default for Generations<T> {
-    fn default() -> Self {
-        Self { young: HashTable::new(), old: HashTable::new() }
-    }
-}
-
 impl<T> Generations<T> {
+    /// Empty, and with at most twice `max` entries ever.
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, young: HashTable::new(), old: HashTable::new() }
+    }
+
     /// The entry that is `same`, or the one that `make` makes; `rehash` gives back the hash of an entry.
     pub(super) fn get(
         &mut self,
@@ -36,8 +34,10 @@ impl<T> Generations<T> {
         if let Some(known) = self.young.find(hash, |entry| same(entry)) {
             return Arc::clone(known);
         }
-        if self.young.len() >= GENERATION_MAX {
-            self.old = std::mem::take(&mut self.young);
+        if self.young.len() >= self.max {
+            // The table of the old ones is the next young one: it has grown already.
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
         }
         let entry = match self.old.find(hash, |entry| same(entry)) {
             Some(known) => Arc::clone(known),
@@ -52,9 +52,11 @@ impl<T> Generations<T> {
 mod tests {
     use super::*;
 
+    const GENERATION_MAX: usize = 100;
+
     #[test]
     fn a_cache_stays_bounded_and_keeps_what_is_in_use() {
-        let mut cache: Generations<usize> = Generations::default();
+        let mut cache: Generations<usize> = Generations::new(GENERATION_MAX);
         let favourite = cache.get(0, |entry| *entry == 0, || 0, |entry| *entry as u64);
         for number in 1..10 * GENERATION_MAX {
             cache.get(number as u64, |entry| *entry == number, || number, |entry| *entry as u64);

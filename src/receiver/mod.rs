@@ -54,7 +54,7 @@ use socket::{Slots, Socket};
 
 /// Two short reads closer together than this are followed by a rest of this length: at some thousand datagrams a second
 /// that saves most of the wake-ups, which cost more than the reading. It delays a datagram by as much at most.
-const COALESCE: Duration = Duration::from_micros(500);
+const COALESCE: Duration = Duration::from_millis(1);
 
 /// How often the kernel is asked for its count of drops; the last ones of a burst come with no later datagram.
 const KERNEL_DROPS_INTERVAL: Duration = Duration::from_secs(1);
