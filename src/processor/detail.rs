@@ -82,8 +82,8 @@ impl Target {
     }
 }
 
-/// How many browsers, and how many targets, a generation of the cache holds: with texts at the default limit, some 8 MiB in
-/// all generations at the very most.
+/// How many browsers, and how many targets, a generation of their cache holds: with texts at the default limit, some 8 MiB in
+/// both generations of each at the very most.
 const GENERATION_MAX: usize = 1024;
 
 /// Everything that is kept once.

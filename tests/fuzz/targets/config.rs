@@ -1,4 +1,4 @@
-//! Any text as a configuration: it is valid, or it has faults that are told. What is valid stays so when it is printed.
+//! Any text as a configuration: it is valid and can be printed, or it has faults that are told.
 #![no_main]
 
 use std::io;
