@@ -20,12 +20,16 @@ use super::stop::StopRequests;
 const EXAMPLES: &str = "\
 Examples:
   sense-otel run --config sense-otel.yaml
-      The way to run on a site. `sense-otel validate --config sense-otel.yaml` checks the file first.
+      The way to run on a site. `sense-otel validate --config sense-otel.yaml`
+      checks the file first.
   sense-otel run
-      Listens on localhost:9997 (UDP) and sends to http://localhost:4317, the defaults.
+      Listens on localhost:9997 (UDP) and sends to http://localhost:4317, the
+      defaults.
 
-Stops on Ctrl-C or SIGTERM: what was received is sent first, as far as the backend takes it; the rest, and
-what is open, is kept in the store for the next start. A second Ctrl-C exits at once.
+Stops on Ctrl-C or SIGTERM: what was received is sent first, as far as the
+backend takes it; the rest, and what is open, is kept in the store for the next
+start. A second Ctrl-C exits at once.
+
 Exit code: 0 after such a stop, 1 if it could not start or failed.";
 
 /// Receive events of Qlik Sense and send them to an OpenTelemetry collector
@@ -85,17 +89,20 @@ pub(super) fn receive(args: &RunArgs, host: &dyn Host) -> Result<(), RunError> {
         );
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Requests)?;
-    runtime.block_on(async {
+    let mut requests = {
+        let _entered = runtime.enter();
         // Before the first thread starts, so that no early signal ends us half way.
-        let mut requests = host.stop_requests().map_err(RunError::Requests)?;
-        let running = match passed {
-            Some(bound) => {
-                info!("the service manager passed the socket: receiver.udp.endpoint and receive_buffer have no effect");
-                start_on(bound, config)
-            }
-            None => start(config),
-        };
-        let running = running.map_err(RunError::Start)?;
+        host.stop_requests().map_err(RunError::Requests)?
+    };
+    let running = match passed {
+        Some(bound) => {
+            info!("the service manager passed the socket: receiver.udp.endpoint and receive_buffer have no effect");
+            start_on(bound, config)
+        }
+        None => start(config),
+    };
+    let running = running.map_err(RunError::Start)?;
+    runtime.block_on(async {
         for address in running.local_addresses() {
             info!(%address, "listening (UDP)");
         }

@@ -3,9 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config;
+use crate::{config, pipeline};
 
-/// Tells everything that is wrong with a configuration file; exit code 0 if there is nothing.
+use super::chain;
+
+/// Tell everything that is wrong with a configuration file, and with the files that it names
+///
+/// Run it where sense-otel is to run, with the same environment variables. Connects to nobody. Exit code 0 if there is
+/// nothing wrong, 1 otherwise.
 #[derive(clap::Args, Debug)]
 pub(crate) struct ValidateArgs {
     /// The file.
@@ -20,8 +25,20 @@ pub(crate) fn run(args: &ValidateArgs) -> ExitCode {
             for warning in &loaded.warnings {
                 anstream::eprintln!("warning: {warning}");
             }
-            anstream::println!("{}: valid", args.config.display());
-            ExitCode::SUCCESS
+            // What a start would find, too, so that it is not found at the start.
+            match pipeline::check_files(&loaded.pipeline) {
+                Ok(warnings) => {
+                    for warning in warnings {
+                        anstream::eprintln!("warning: {}: {warning}", args.config.display());
+                    }
+                    anstream::println!("{}: valid", args.config.display());
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    anstream::eprintln!("error: {}: {}", args.config.display(), chain(&error));
+                    ExitCode::FAILURE
+                }
+            }
         }
         Err(faults) => {
             // `anstream` takes the colours out again where no terminal is listening.

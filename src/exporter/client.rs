@@ -96,6 +96,21 @@ pub fn install_crypto_provider() {
 ///
 /// [`BuildError`], where the endpoint or a file of the TLS configuration cannot be used.
 fn channel(config: &Config) -> Result<Channel, BuildError> {
+    Ok(endpoint(config)?.connect_lazy())
+}
+
+/// Whether a connection could be set up: reads the files of the TLS configuration and connects to nobody.
+///
+/// # Errors
+///
+/// Every kind of [`BuildError`].
+pub fn check(config: &Config) -> Result<(), BuildError> {
+    endpoint(config)?;
+    metadata(config)?;
+    Ok(())
+}
+
+fn endpoint(config: &Config) -> Result<Endpoint, BuildError> {
     install_crypto_provider();
     let tls = match (config.endpoint.scheme_str(), config.endpoint.host()) {
         (Some("http"), Some(_)) => None,
@@ -113,7 +128,7 @@ fn channel(config: &Config) -> Result<Channel, BuildError> {
     if let Some(tls) = tls {
         endpoint = endpoint.tls_config(tls).map_err(BuildError::Tls)?;
     }
-    Ok(endpoint.connect_lazy())
+    Ok(endpoint)
 }
 
 /// The configured headers as gRPC metadata, marked as sensitive. A value under a name that ends in `-bin` is configured

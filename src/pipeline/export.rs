@@ -31,14 +31,30 @@ impl Export {
         scrape: &metrics::Scrape,
     ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let entered = runtime.enter();
+        match Self::parts(config, store, telemetry, scrape, &runtime) {
+            Ok((exporter, metrics)) => Ok(Self { runtime, exporter, metrics }),
+            Err(error) => {
+                // Whoever starts us may be asynchronous, where dropping a runtime is a panic.
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
+    }
+
+    fn parts(
+        config: &Config,
+        store: &Store,
+        telemetry: &Telemetry,
+        scrape: &metrics::Scrape,
+        runtime: &tokio::runtime::Runtime,
+    ) -> Result<(exporter::Exporter, metrics::Metrics), StartError> {
+        let _entered = runtime.enter();
         let exporter = exporter::Exporter::new(config.exporter.clone(), store, telemetry, seed())?;
         let is_wanted = config.exporter.signals.contains(&Signal::Metrics);
         let backend = is_wanted.then(|| (exporter.metrics(), config.telemetry.metrics_interval));
         let resource = &config.processor.resource;
         let metrics = metrics::start_scraped(telemetry, scrape, backend, resource, runtime.handle())?;
-        drop(entered);
-        Ok(Self { runtime, exporter, metrics })
+        Ok((exporter, metrics))
     }
 
     /// Sends until the time that `stop` names.

@@ -204,6 +204,17 @@ pub fn start_on(bound: receiver::Bound, config: Config) -> Result<Running, Start
     Ok(running)
 }
 
+/// Looks at the files that the configuration names, as a start does: certificates, keys and the names of apps. The
+/// warnings are about what a start does without.
+///
+/// # Errors
+///
+/// What keeps a start from setting up the export.
+pub fn check_files(config: &Config) -> Result<Vec<String>, exporter::client::BuildError> {
+    exporter::client::check(&config.exporter)?;
+    Ok(config.app_names_file.as_deref().and_then(names::trouble).into_iter().collect())
+}
+
 impl Running {
     /// Where datagrams are listened for.
     #[must_use]

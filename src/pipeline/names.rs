@@ -1,7 +1,8 @@
 //! The file that tells the names of apps: CSV of id and name, read again when it changes.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::error::Error as _;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -29,6 +30,9 @@ pub(super) enum NamesError {
     /// A line is no CSV.
     #[error("it is not CSV of id,name")]
     Csv(#[from] csv::Error),
+    /// There are lines, and none begins with the id of an app and has a name behind it.
+    #[error("no line is an app's id and its name, with a comma, a semicolon or a TAB between them")]
+    NoNames,
 }
 
 /// A names file and the state in which it was last read.
@@ -59,17 +63,33 @@ impl NamesFile {
         if metadata.len() > FILE_BYTES_MAX {
             return Err(NamesError::TooLarge);
         }
-        parse(File::open(&self.path)?).map(Some)
+        parse(&fs::read(&self.path)?).map(Some)
     }
 }
 
+/// What is wrong with a names file, as text.
+pub(super) fn trouble(path: &Path) -> Option<String> {
+    let error = NamesFile::new(path.to_owned()).changed().err()?;
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    Some(format!("apps.names_file {}: {error}{cause}", path.display()))
+}
+
+/// What stands between id and name: Excel writes semicolons where the comma is the sign of decimals. An id holds none of
+/// them, so that the first one in the file is it.
+fn delimiter(text: &[u8]) -> u8 {
+    text.iter().copied().find(|byte| matches!(byte, b',' | b';' | b'\t')).unwrap_or(b',')
+}
+
 /// Lines whose first field is no app id are passed over: a heading is one of them.
-fn parse(source: impl io::Read) -> Result<Names, NamesError> {
+fn parse(text: &[u8]) -> Result<Names, NamesError> {
+    let mut builder = csv::ReaderBuilder::new();
     let mut reader =
-        csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(source);
+        builder.delimiter(delimiter(text)).has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(text);
     let mut names = Names::new();
+    let mut has_lines = false;
     for record in reader.records() {
         let record = record?;
+        has_lines = true;
         let id = record.get(0).and_then(|id| Guid::parse(id.trim_start_matches('\u{feff}').as_bytes()));
         let name = record.get(1).map(text::clean).filter(|name| !name.is_empty());
         if let (Some(id), Some(name)) = (id, name)
@@ -78,7 +98,7 @@ fn parse(source: impl io::Read) -> Result<Names, NamesError> {
             names.insert(id, name.as_ref().into());
         }
     }
-    Ok(names)
+    if has_lines && names.is_empty() { Err(NamesError::NoNames) } else { Ok(names) }
 }
 
 #[cfg(test)]
@@ -96,6 +116,20 @@ mod tests {
         let sales = Guid::parse(SALES.as_bytes()).expect("a guid");
         assert_eq!(names.get(&sales).map(AsRef::as_ref), Some("Sales, EMEA"));
         assert_eq!(names.len(), 2);
+    }
+
+    #[test]
+    fn semicolons_and_tabs_part_too_and_a_file_of_no_names_is_told() {
+        for (text, name) in [
+            (format!("App id;App name\r\n{SALES};Sales, EMEA\r\n"), "Sales, EMEA"),
+            (format!("{SALES}\t\"Sales; EMEA\"\n"), "Sales; EMEA"),
+        ] {
+            let names = parse(text.as_bytes()).expect("csv");
+            assert_eq!(names.values().map(AsRef::as_ref).collect::<Vec<&str>>(), [name]);
+        }
+        let swapped = format!("Sales,{SALES}\n");
+        assert!(matches!(parse(swapped.as_bytes()), Err(NamesError::NoNames)));
+        assert!(parse(b"").is_ok_and(|names| names.is_empty()), "not written yet");
     }
 
     #[test]
