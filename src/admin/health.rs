@@ -109,6 +109,10 @@ fn receiving(facts: &Facts<'_>) -> Note {
     let last = facts.snapshot.active.iter().map(|node| node.last_event).max();
     match last.filter(|last| *last > Timestamp::EPOCH) {
         Some(last) => good(format!("The last event came {} ago.", plain(facts.now.since(last)))),
+        None if facts.snapshot.dropped_for(DropReason::DeniedSource) > facts.snapshot.rejected.iter().sum() => attention(
+            "Datagrams come in, but from senders that are not in receiver.allowed_sources. The log names the last one."
+                .into(),
+        ),
         None if facts.snapshot.received > 0 => attention(
             "Datagrams come in, but none of them is an event. `sense-otel decode --listen` explains each.".into(),
         ),
@@ -377,6 +381,20 @@ mod tests {
         let (level, said) = said(&Snapshot::default(), [None; 3]);
         assert_eq!(level, Level::Attention);
         assert!(said[0].starts_with("No event has come yet."), "{said:?}");
+    }
+
+    #[test]
+    fn datagrams_that_bring_no_event_are_explained() {
+        let mut snapshot = Snapshot { received: 3, ..Snapshot::default() };
+        snapshot.rejected[0] = 3;
+        let (_, said_of_rejected) = said(&snapshot, [None; 3]);
+        assert!(said_of_rejected[0].contains("none of them is an event"), "{said_of_rejected:?}");
+        let mut snapshot = Snapshot { received: 3, ..Snapshot::default() };
+        let denied = DropReason::ALL.iter().position(|reason| *reason == DropReason::DeniedSource);
+        snapshot.dropped[denied.expect("a reason")] = 3;
+        let (level, said_of_denied) = said(&snapshot, [None; 3]);
+        assert_eq!(level, Level::Attention);
+        assert!(said_of_denied[0].contains("not in receiver.allowed_sources"), "{said_of_denied:?}");
     }
 
     #[test]

@@ -225,7 +225,7 @@ impl Core {
     fn take(&mut self, batch: &Batch) -> Result<(), Closed> {
         let has_room = self.journal.has_room();
         if has_room != Ok(true) {
-            self.output.telemetry.dropped(DropReason::StoreFull, batch.len() as u64);
+            self.output.telemetry.dropped(DropReason::StoreFull, batch.len() as u64, None);
             return has_room.map(|_| ());
         }
         let now = self.clock.now();
@@ -259,7 +259,7 @@ impl Core {
     /// Counts what has not come into the store and will not, up to the last batch of the receiver.
     fn give_up(&mut self, batches: &Receiver<Batch>) {
         for batch in batches {
-            self.output.telemetry.dropped(DropReason::StoreFull, batch.len() as u64);
+            self.output.telemetry.dropped(DropReason::StoreFull, batch.len() as u64, None);
         }
         for request in self.journal.give_up().into_iter().chain(self.output.finish()) {
             self.output.telemetry.expired(request.signal, request.items.into(), ExpiryReason::Unwritten);
@@ -369,7 +369,7 @@ impl Output for Encoding {
             }
             Report::Duplicate => telemetry.duplicate(1),
             Report::Excluded => telemetry.excluded(1),
-            Report::Superseded => telemetry.dropped(DropReason::Superseded, 1),
+            Report::Superseded => telemetry.dropped(DropReason::Superseded, 1, None),
             Report::Rejected(reason) => telemetry.rejected(reason, 1),
             Report::Gap { node, missing } => telemetry.gap(node, missing),
             Report::Restarted { node } => telemetry.restarted(node),

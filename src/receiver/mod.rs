@@ -244,17 +244,20 @@ impl<'a, S: Socket, C: Fn() -> Timestamp> Receiver<'a, S, C> {
         let received = (self.clock)();
         let now = self.began.elapsed();
         let mut refused =
-            [DropReason::DeniedSource, DropReason::RateLimited, DropReason::Oversize].map(|reason| (reason, 0));
+            [DropReason::DeniedSource, DropReason::RateLimited, DropReason::Oversize].map(|reason| (reason, 0, None));
         for (source, bytes) in self.slots.iter() {
             match self.admission.judge(source.ip(), bytes.len(), now) {
                 Ok(()) => self.outlet.push(Datagram { received, source, bytes }),
                 Err(reason) => {
-                    refused.iter_mut().filter(|(known, _)| *known == reason).for_each(|(_, count)| *count += 1)
+                    for (_, count, sender) in refused.iter_mut().filter(|(known, ..)| *known == reason) {
+                        *count += 1;
+                        *sender = Some(source.ip());
+                    }
                 }
             }
         }
-        for (reason, count) in refused {
-            self.outlet.dropped(reason, count);
+        for (reason, count, sender) in refused {
+            self.outlet.dropped(reason, count, sender);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The receiver's end of the channel: fills batches, hands them over, and drops and counts what has no place.
 
+use std::net::IpAddr;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -55,11 +56,11 @@ impl<'a> Outlet<'a> {
         }
     }
 
-    /// Counts datagrams that go no further.
-    pub(super) fn dropped(&mut self, reason: DropReason, datagrams: u64) {
+    /// Counts datagrams that go no further. `sender` is where the last of them is from, if it is of any interest.
+    pub(super) fn dropped(&mut self, reason: DropReason, datagrams: u64, sender: Option<IpAddr>) {
         if datagrams > 0 {
             self.dropped += datagrams;
-            self.telemetry.dropped(reason, datagrams);
+            self.telemetry.dropped(reason, datagrams, sender);
         }
     }
 
@@ -78,6 +79,6 @@ impl<'a> Outlet<'a> {
     fn drop_pending(&mut self) {
         let datagrams = self.filling.len() as u64;
         self.filling.clear();
-        self.dropped(DropReason::ChannelFull, datagrams);
+        self.dropped(DropReason::ChannelFull, datagrams, None);
     }
 }

@@ -225,11 +225,15 @@ impl Nodes {
         if let Some(counters) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(key.as_ref()) {
             return happening(counters);
         }
-        happening(&self.meet(node, key))
+        let (counters, is_new) = self.meet(node, key);
+        if is_new {
+            info!(node = counters.node, "a node is heard for the first time");
+        }
+        happening(&counters)
     }
 
-    /// The counters of a node that was not there a moment ago.
-    fn meet(&self, node: &str, key: Cow<'_, str>) -> Arc<NodeCounters> {
+    /// The counters of a node that was not there a moment ago, and whether it still was not.
+    fn meet(&self, node: &str, key: Cow<'_, str>) -> (Arc<NodeCounters>, bool) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let (key, label) = if known.len() < LABEL_VALUES_MAX || known.contains_key(key.as_ref()) {
             (key.into_owned(), node)
@@ -237,18 +241,15 @@ impl Nodes {
             (OTHER.to_owned(), OTHER)
         };
         match known.entry(key) {
-            Entry::Occupied(occupied) => Arc::clone(occupied.get()),
-            Entry::Vacant(vacant) => {
-                let counters = vacant.insert(Arc::new(NodeCounters::new(label)));
-                info!(node = counters.node, "a node is heard for the first time");
-                Arc::clone(counters)
-            }
+            Entry::Occupied(occupied) => (Arc::clone(occupied.get()), false),
+            Entry::Vacant(vacant) => (Arc::clone(vacant.insert(Arc::new(NodeCounters::new(label)))), true),
         }
     }
 
-    /// The bounded label of `node`.
+    /// The bounded label of `node`. No sign of life: the sessions of a node may be from the store.
     pub(super) fn label(&self, node: &str) -> String {
-        self.with(node, |counters| counters.node.clone())
+        let node = bounded(node);
+        self.meet(node, event::caseless(node)).0.node.clone()
     }
 
     /// Every node, in no order.

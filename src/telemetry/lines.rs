@@ -115,11 +115,14 @@ impl Lines {
 
 fn write(kind: Line, count: u64, detail: &str) {
     match kind {
-        Line::Dropped(reason) if reason.is_loss() => {
-            warn!(reason = reason.as_str(), datagrams = count, "datagrams dropped: {}", advice::dropped(reason));
-        }
         Line::Dropped(reason) => {
-            info!(reason = reason.as_str(), datagrams = count, "datagrams dropped: {}", advice::dropped(reason));
+            // Some come from nowhere in particular.
+            let sender = (!detail.is_empty()).then_some(detail);
+            let (reason, advice) = (reason.as_str(), (reason.is_loss(), advice::dropped(reason)));
+            match advice {
+                (true, advice) => warn!(reason, datagrams = count, sender, "datagrams dropped: {advice}"),
+                (false, advice) => info!(reason, datagrams = count, sender, "datagrams dropped: {advice}"),
+            }
         }
         Line::Rejected(reason) => {
             warn!(reason = reason.as_str(), datagrams = count, "datagrams rejected: {}", advice::rejected(reason));
@@ -167,7 +170,8 @@ fn write(kind: Line, count: u64, detail: &str) {
             %signal,
             attempts = count,
             answer = detail,
-            "parked: the backend answers, but it wants no such signal from us; check endpoint and credentials"
+            "parked: the backend answers, but it wants no such signal from us; check endpoint and credentials, and take out \
+             of exporter.signals what it never takes"
         ),
     }
 }

@@ -24,6 +24,7 @@ mod throttle;
 
 use std::error::Error;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -106,12 +107,13 @@ impl Telemetry {
         self.inner.counters.received.add(datagrams);
     }
 
-    /// Datagrams were given up.
-    pub fn dropped(&self, reason: DropReason, datagrams: u64) {
+    /// Datagrams were given up; `sender` is where the last of them is from, if that tells anything.
+    pub fn dropped(&self, reason: DropReason, datagrams: u64, sender: Option<IpAddr>) {
         if let Some(counter) = self.inner.counters.dropped(reason) {
             counter.add(datagrams);
         }
-        self.inner.lines.say(Line::Dropped(reason), datagrams, "");
+        let sender = sender.map(|sender| sender.to_canonical().to_string()).unwrap_or_default();
+        self.inner.lines.say(Line::Dropped(reason), datagrams, &sender);
     }
 
     /// The kernel dropped datagrams that did not fit into the socket's buffer; they were never received.

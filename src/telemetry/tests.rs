@@ -62,8 +62,8 @@ fn each_happening_moves_its_own_counter() {
     for (position, reason) in (0..).zip(RejectReason::ALL) {
         telemetry.rejected(reason, position);
     }
-    telemetry.dropped(DropReason::StoreFull, 1);
-    telemetry.dropped(DropReason::Superseded, 2);
+    telemetry.dropped(DropReason::StoreFull, 1, None);
+    telemetry.dropped(DropReason::Superseded, 2, None);
     telemetry.kernel_dropped(9);
 
     let snapshot = telemetry.snapshot();
@@ -170,7 +170,7 @@ fn a_flood_is_one_line_with_what_to_do() {
     let lines = lines_of(|| {
         for _ in 0..10_000 {
             telemetry.rejected(RejectReason::Utf16, 1);
-            telemetry.dropped(DropReason::ChannelFull, 2);
+            telemetry.dropped(DropReason::ChannelFull, 2, None);
         }
     });
     assert_eq!(lines.len(), 2, "{lines:?}");

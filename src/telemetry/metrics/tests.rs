@@ -113,7 +113,7 @@ fn a_busy_minute(telemetry: &Telemetry) {
     telemetry.received(12);
     telemetry.accepted(9);
     telemetry.rejected(RejectReason::NoUser, 1);
-    telemetry.dropped(DropReason::ChannelFull, 2);
+    telemetry.dropped(DropReason::ChannelFull, 2, None);
     telemetry.kernel_dropped(3);
     telemetry.held(4);
     telemetry.event("pro2-win1", Action::SessionStart);
