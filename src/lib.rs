@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The file list is the pipeline. Imports point strictly down this table; a module marked P is pure: no tokio, threads,
-//! clock, files, sockets, environment or unseeded randomness. `tests/architecture.rs` enforces both.
+//! clock, files, sockets, environment or unseeded randomness. `tests/architecture` enforces both.
 //!
 //! | layer | modules |
 //! |---|---|

@@ -34,9 +34,19 @@ fn help_names_every_command_and_the_exit_codes() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let help = text(&output.stdout);
-    for command in
-        ["run", "who", "validate", "print-config", "demo", "simulate", "appender", "decode", "quarantine", "service"]
-    {
+    for command in [
+        "run",
+        "who",
+        "validate",
+        "print-config",
+        "demo",
+        "simulate",
+        "appender",
+        "decode",
+        "quarantine",
+        "hash",
+        "service",
+    ] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command} is missing:\n{help}");
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{command} --help");
@@ -177,8 +187,106 @@ fn decode_listens() {
     let source = sender.local_addr().expect("a bound socket");
 
     let explained: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
-    child.kill().expect("the child still listens");
-    child.wait().expect("the child ends");
+    if cfg!(unix) {
+        let interrupted = Command::new("sh").arg("-c").arg(format!("kill -INT {}", child.id())).status();
+        assert!(interrupted.expect("the command is there").success());
+        assert_eq!(lines.next().as_deref(), Some("datagrams: 1 (1 understood, 0 rejected)"));
+        assert_eq!(child.wait().expect("the child ends").code(), Some(0));
+    } else {
+        child.kill().expect("the child still listens");
+        child.wait().expect("the child ends");
+    }
     let expected = STOCK_EXPLAINED.replacen("connection\n", &format!("connection from {source}\n"), 1);
     assert_eq!(explained.join("\n") + "\n", expected);
+}
+
+/// A folder with a configuration of this text.
+fn configured(text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("sense-otel.yaml");
+    std::fs::write(&path, text).expect("written");
+    let path = path.to_str().expect("UTF-8").to_owned();
+    (folder, path)
+}
+
+#[test]
+fn a_certificate_that_is_missing_is_told_by_validate_and_by_run() {
+    let (folder, config) = configured(
+        "receiver: { udp: { endpoint: \"127.0.0.1:0\" } }\n\
+         exporter: { endpoint: \"https://localhost:4317\", tls: { ca_file: no-such.pem } }\n",
+    );
+    for arguments in [&["validate"][..], &["run"], &["run", "--in-memory"]] {
+        let mut command = sense_otel(&[arguments, &["--config", &config]].concat());
+        let output = command.current_dir(folder.path()).output().expect("the binary runs");
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
+        assert!(error.lines().last().is_some_and(|line| line.contains("cannot read no-such.pem")), "{error}");
+        assert!(!error.contains("panicked"), "{error}");
+    }
+}
+
+#[test]
+fn validate_warns_of_a_names_file_without_names() {
+    let (folder, config) = configured("apps: { names_file: apps.csv }\n");
+    let validate = || {
+        let mut command = sense_otel(&["validate", "--config", &config]);
+        let output = command.current_dir(folder.path()).output().expect("the binary runs");
+        assert_eq!(output.status.code(), Some(0));
+        text(&output.stderr).to_owned()
+    };
+    assert!(validate().contains("apps.names_file apps.csv: it cannot be read"), "{}", validate());
+    std::fs::write(folder.path().join("apps.csv"), "id|name\n").expect("written");
+    assert!(validate().contains("no line is an app's id and its name"), "{}", validate());
+    std::fs::write(folder.path().join("apps.csv"), "a99a0000-0000-4000-8000-000000000001;Sales\n").expect("written");
+    assert_eq!(validate(), "");
+}
+
+#[test]
+fn looking_on_needs_no_secrets_of_the_receiver() {
+    let (folder, config) = configured(
+        "exporter: { headers: { x-key: \"${env:SENSE_OTEL_TEST_NEVER_SET}\" } }\n\
+         admin: { endpoint: \"127.0.0.1:9\" }\nstore: { directory: data }\n",
+    );
+    std::fs::create_dir_all(folder.path().join("data/log")).expect("made");
+    let mut list = sense_otel(&["quarantine", "list", "--config", &config]);
+    let list = list.current_dir(folder.path()).output().expect("the binary runs");
+    assert_eq!(text(&list.stdout), "the quarantine is empty\n", "{}", text(&list.stderr));
+    let who = run(&["who", "--config", &config]);
+    assert!(text(&who.stderr).starts_with("error: cannot ask the receiver at 127.0.0.1:9;"), "{}", text(&who.stderr));
+    let validate = run(&["validate", "--config", &config]);
+    assert!(text(&validate.stderr).contains("`SENSE_OTEL_TEST_NEVER_SET` is not set"), "{}", text(&validate.stderr));
+}
+
+#[test]
+fn a_user_has_the_hash_that_the_receiver_sends() {
+    use sense_otel::processor::ids::{Ids, Key};
+
+    let (folder, config) = configured("privacy: { user: hash, key: \"${env:SENSE_OTEL_TEST_KEY}\" }\n");
+    let mut command = sense_otel(&["hash", "--config", &config, r"LAB\Anna.Berg", "alone"]);
+    let output = command.env("SENSE_OTEL_TEST_KEY", "a key for this test only").output().expect("the binary runs");
+    let ids = Ids::new(&Key::new(b"a key for this test only"));
+    let expected: String = [("lab", "anna.berg"), ("", "alone")]
+        .map(|(directory, user)| format!("{:032x}\n", u128::from_be_bytes(ids.user_key(directory, user))))
+        .concat();
+    assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
+    // None is made where there is none: it would be another one than the receiver's.
+    let directory = folder.path().to_str().expect("UTF-8");
+    let output = run(&["hash", "--directory", directory, "alone"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("error: there is no key of the receiver; "), "{}", text(&output.stderr));
+    assert!(!folder.path().join("privacy.key").exists());
+}
+
+#[test]
+fn an_appender_that_would_send_nowhere_is_refused() {
+    for nowhere in ["[::]:9997", "0.0.0.0:9997", "9997", "host:0"] {
+        assert_eq!(run(&["appender", "--to", nowhere]).status.code(), Some(2), "{nowhere}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("LocalLogConfig.xml");
+    let output = run(&["appender", "--to", "localhost:9997", "--output", file.to_str().expect("UTF-8")]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), ""));
+    assert!(text(&output.stderr).starts_with("warning: localhost is the proxy node itself"), "{output:?}");
+    let printed = run(&["appender", "--to", "localhost:9997"]);
+    assert_eq!(std::fs::read(&file).expect("written"), printed.stdout);
 }

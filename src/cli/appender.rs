@@ -4,7 +4,9 @@
 //! layout that uses it: an unregistered one would print its own name into every datagram.
 
 use std::fmt::{self, Display, Formatter};
+use std::fs;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -61,6 +63,12 @@ pub(crate) struct AppenderArgs {
     #[arg(long, value_name = "HOST:PORT")]
     to: Target,
 
+    /// File to write it to; otherwise it goes to the standard output
+    ///
+    /// On Windows better than `>`, with which PowerShell writes UTF-16, and log4net then reads nothing and says nothing.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+
     /// What the datagrams carry
     #[arg(long, value_enum, default_value_t = WireFormat::Extended)]
     format: WireFormat,
@@ -96,8 +104,24 @@ impl From<WireFormat> for Format {
 
 /// Prints the configuration.
 pub(crate) fn run(args: &AppenderArgs) -> ExitCode {
-    anstream::print!("{}", render(&args.to, args.format));
-    ExitCode::SUCCESS
+    if args.to.is_loopback() {
+        anstream::eprintln!(
+            "warning: {} is the proxy node itself, from its point of view: right only if sense-otel runs there",
+            args.to.host
+        );
+    }
+    let text = render(&args.to, args.format);
+    let Some(path) = &args.output else {
+        anstream::print!("{text}");
+        return ExitCode::SUCCESS;
+    };
+    match fs::write(path, text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("error: cannot write {}: {error}", path.display());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The host and the port of a receiver, not resolved. Nothing in it needs escaping in XML.
@@ -116,6 +140,17 @@ pub(crate) enum TargetError {
     Port,
     #[error("the host is an IPv4 address, an IPv6 address in brackets, or a name of letters, digits, dots and hyphens")]
     Host,
+    #[error(
+        "that stands for every address of a machine, and nothing can be sent to it; name the machine of sense-otel"
+    )]
+    Unspecified,
+}
+
+impl Target {
+    fn is_loopback(&self) -> bool {
+        let address = self.host.parse::<IpAddr>();
+        address.map_or_else(|_| self.host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
+    }
 }
 
 impl FromStr for Target {
@@ -132,7 +167,11 @@ impl FromStr for Target {
         if !is_valid {
             return Err(TargetError::Host);
         }
-        Ok(Self { host: bracketed.unwrap_or(host).to_owned(), port })
+        let host = bracketed.unwrap_or(host);
+        if host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()) {
+            return Err(TargetError::Unspecified);
+        }
+        Ok(Self { host: host.to_owned(), port })
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -16,18 +17,23 @@ use crate::telemetry::text::one_line;
 use crate::time::Timestamp;
 
 use super::report;
+use super::stop::watch_for_interrupt;
 
 mod escape;
 
 const EXAMPLES: &str = r"Examples:
   sense-otel decode --listen [::]:9997
-      Stop the receiver, run this in its place, and open an app in Qlik Sense: every datagram is explained.
+      Stop the receiver, run this in its place, and open an app in Qlik Sense:
+      every datagram is explained.
   sense-otel decode datagrams.txt
-      One datagram per line. \t \n \r \0 \\ and \xNN stand for the bytes that a line cannot hold.
+      One datagram per line. \t \n \r \0 \\ and \xNN stand for the bytes that a
+      line cannot hold.
   tcpdump -x ... | ... | sense-otel decode --hex
-      One datagram per line as hexadecimal digits; blanks and colons between them do not matter.
+      One datagram per line as hexadecimal digits; blanks and colons between
+      them do not matter.
 
-Exit code: 0 if every datagram was understood, 1 if one was rejected or something failed.";
+Exit code: 0 if every datagram was understood, 1 if one was rejected or
+something failed.";
 
 /// Explain datagrams: what is understood of them, and why not
 ///
@@ -52,8 +58,12 @@ pub(crate) struct DecodeArgs {
 enum DecodeError {
     #[error("cannot read {}", .0.display())]
     File(PathBuf, #[source] io::Error),
-    #[error("cannot listen at {0} (does the receiver run already?)")]
+    #[error("cannot listen at {0}: the port is in use; stop the receiver (and Butler SOS) for as long as this runs")]
+    InUse(String),
+    #[error("cannot listen at {0}; write it as host:port with an address of this machine, for example [::]:9997")]
     Listen(String, #[source] io::Error),
+    #[error("cannot listen for Ctrl-C")]
+    Interrupt(#[source] io::Error),
     #[error("cannot receive")]
     Receive(#[source] io::Error),
     #[error("line {0} is not hexadecimal")]
@@ -102,7 +112,8 @@ Nothing has arrived for 10 seconds. What to look at, in this order:
   4. QMC, Proxies, Logging, 'Audit activity log level' is not Off; Basic is enough.
   5. Firewalls: UDP to this port is allowed in on this machine, and on the way from the proxy nodes.
      From a proxy node, in PowerShell, this must show up here:
-     $u = New-Object Net.Sockets.UdpClient; [void]$u.Send([byte[]](116,101,115,116), 4, 'THIS-HOST', PORT)
+     $u = New-Object Net.Sockets.UdpClient; [void]$u.Send([byte[]](116,101,115,116), 4, 'THIS-HOST', {port})
+     with the name or the address of this machine in the place of THIS-HOST.
   6. The proxy service reads the file after a while; restarting 'Qlik Sense Proxy Service' settles it.
 ";
 
@@ -139,21 +150,30 @@ fn read_lines(
             if is_hex { escape::from_hex(text).ok_or(DecodeError::Hex(number))? } else { escape::unescape(text) };
         explain(&datagram, None, &mut tally, out).map_err(DecodeError::Output)?;
     }
-    let Tally { datagrams, rejected } = tally;
-    writeln!(out, "datagrams: {datagrams} ({} understood, {rejected} rejected)", datagrams - rejected)
-        .map_err(DecodeError::Output)?;
+    tally.write(out).map_err(DecodeError::Output)?;
     Ok(tally)
 }
 
+impl Tally {
+    fn write(self, out: &mut impl Write) -> io::Result<()> {
+        let Self { datagrams, rejected } = self;
+        writeln!(out, "datagrams: {datagrams} ({} understood, {rejected} rejected)", datagrams - rejected)
+    }
+}
+
 fn listen(endpoint: &str, out: &mut impl Write) -> Result<Tally, DecodeError> {
-    let socket = bind(endpoint).map_err(|error| DecodeError::Listen(endpoint.to_owned(), error))?;
+    let interrupted = watch_for_interrupt().map_err(DecodeError::Interrupt)?;
+    let socket = bind(endpoint).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => DecodeError::InUse(endpoint.to_owned()),
+        _ => DecodeError::Listen(endpoint.to_owned(), error),
+    })?;
     let address = socket.local_addr().map_err(DecodeError::Receive)?;
     writeln!(out, "listening at {address} (UDP), Ctrl-C ends").map_err(DecodeError::Output)?;
     let mut tally = Tally::default();
     let mut buffer = vec![0; 65_536];
     let mut last = Instant::now();
     let mut is_hinted = false;
-    loop {
+    while !interrupted.load(Ordering::Relaxed) {
         out.flush().map_err(DecodeError::Output)?;
         match socket.recv_from(&mut buffer) {
             Ok((length, source)) => {
@@ -164,7 +184,8 @@ fn listen(endpoint: &str, out: &mut impl Write) -> Result<Tally, DecodeError> {
             }
             Err(error) if is_timeout(&error) && last.elapsed() >= SILENCE && !is_hinted => {
                 is_hinted = true;
-                out.write_all(HINTS.as_bytes()).map_err(DecodeError::Output)?;
+                let hints = HINTS.replace("{port}", &address.port().to_string());
+                out.write_all(hints.as_bytes()).map_err(DecodeError::Output)?;
             }
             Err(error) if is_timeout(&error) => (),
             // Windows reports here that somebody could not be reached; that is no reason to stop listening.
@@ -172,6 +193,8 @@ fn listen(endpoint: &str, out: &mut impl Write) -> Result<Tally, DecodeError> {
             Err(error) => return Err(DecodeError::Receive(error)),
         }
     }
+    tally.write(out).and_then(|()| out.flush()).map_err(DecodeError::Output)?;
+    Ok(tally)
 }
 
 /// A socket for both address families where the address is `[::]`, and with a timeout to look at the clock.
@@ -202,7 +225,9 @@ fn is_timeout(error: &io::Error) -> bool {
 fn explain(datagram: &[u8], source: Option<SocketAddr>, tally: &mut Tally, out: &mut impl Write) -> io::Result<()> {
     tally.datagrams += 1;
     let number = tally.datagrams;
-    let source = source.map(|source| format!(" from {source}")).unwrap_or_default();
+    // An IPv4 address that a socket of both families got is one that nobody would know in its IPv6 form.
+    let canonical = |source: SocketAddr| SocketAddr::new(source.ip().to_canonical(), source.port());
+    let source = source.map(|source| format!(" from {}", canonical(source))).unwrap_or_default();
     match event::decode(datagram) {
         Ok(event) => {
             writeln!(out, "{number}: {}{source}", event.action.command())?;

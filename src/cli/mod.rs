@@ -5,6 +5,7 @@ mod bench;
 mod datagrams;
 mod decode;
 mod demo;
+mod hash;
 mod host;
 mod print_config;
 mod quarantine;
@@ -54,6 +55,7 @@ enum Command {
     Appender(appender::AppenderArgs),
     Decode(decode::DecodeArgs),
     Quarantine(quarantine::QuarantineArgs),
+    Hash(hash::HashArgs),
     Service(service::ServiceArgs),
 }
 
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Appender(args) => appender::run(args),
         Command::Decode(args) => decode::run(args),
         Command::Quarantine(args) => quarantine::run(args),
+        Command::Hash(args) => hash::run(args),
         Command::Service(args) => service::run(args),
     }
 }

@@ -28,15 +28,17 @@ use super::report;
 const EXAMPLES: &str = "\
 Examples:
   sense-otel quarantine list --config sense-otel.yaml
-      What there is, and what the backend said about it.
-  sense-otel quarantine show 17 --directory /var/lib/sense-otel
+      What there is, and what the backend said about it. A store.directory that
+      is relative is looked for in this folder: where sense-otel runs as a
+      service, name it with --directory.
+  sense-otel quarantine show 17 --directory /var/lib/sense-otel/sense-otel-data
       Everything in request 17.
   sense-otel quarantine replay --all --config sense-otel.yaml
       Send everything again, once the backend has been set right.
 
-All of it works while `sense-otel run` is running.
-What `show` prints holds personal data: user names, client addresses and session ids,
-as far as the configuration let them pass. Mind where you paste it.
+All of it works while `sense-otel run` is running. What `show` prints holds
+personal data: user names, client addresses and session ids, as far as the
+configuration let them pass. Mind where you paste it.
 
 Exit codes: 0 done, 1 something failed or was refused again, 2 usage.";
 
@@ -129,7 +131,12 @@ impl Place {
     fn quarantine(&self) -> Result<Quarantine, Fault> {
         match &self.directory {
             Some(directory) => open(directory.clone()),
-            None => open(self.load()?.pipeline.store.directory),
+            None => {
+                let config = self.config.as_deref();
+                let loaded = config::load_sections(config, &["store"], config::environment, config::addresses_of)
+                    .map_err(|faults| Fault::Config(faults.render(true)))?;
+                open(loaded.pipeline.store.directory)
+            }
         }
     }
 }

@@ -21,8 +21,9 @@ Examples, in a console of an administrator:
   sc.exe stop sense-otel
   sense-otel service uninstall
 
-The log is in %ProgramData%\\sense-otel\\log, one file a day; starts, stops and failures are also in the event log,
-under Application, source sense-otel. Relative paths in the configuration are meant from %ProgramData%\\sense-otel.
+The log is in %ProgramData%\\sense-otel\\log, one file a day; starts, stops and
+failures are also in the event log, under Application, source sense-otel.
+Relative paths in the configuration are meant from %ProgramData%\\sense-otel.
 Linux: see otel-config/systemd.";
 
 /// Install, remove or be a service of Windows

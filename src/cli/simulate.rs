@@ -76,7 +76,7 @@ pub(crate) struct SimulateArgs {
 enum SimulateError {
     #[error("--loss, --duplicate and --reorder are shares of the same datagrams and must not add up to more than 1")]
     TooManyFaults,
-    #[error("cannot find an address for {to}: {error}")]
+    #[error("cannot find an address for {to}; write it as host:port: {error}")]
     Unresolvable { to: String, error: io::Error },
     #[error("cannot open a socket to send from: {0}")]
     Socket(io::Error),
@@ -162,6 +162,7 @@ fn ratio(text: &str) -> Result<f64, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
+    let parsed: jiff::SignedDuration =
+        text.parse().map_err(|_| "no duration; write it with a unit, as in 90s, 5m or 1h30m".to_owned())?;
     Duration::try_from(parsed).ok().filter(|duration| !duration.is_zero()).ok_or_else(|| "not above zero".to_owned())
 }

@@ -19,14 +19,15 @@ use crate::admin::LIMIT_MAX;
 use crate::config;
 use crate::telemetry::text::is_unprintable;
 
-use super::report;
+use super::{chain, report};
 
 use ask::{Asked, Fault};
 
 const EXAMPLES: &str = "\
 Examples:
   sense-otel who --config sense-otel.yaml
-      Everyone who is on. --config tells where the receiver's page is (admin.endpoint).
+      Everyone who is on. --config tells where the receiver's page is
+      (admin.endpoint).
   sense-otel who --user goran --watch
       Only users with goran in their name, and again every two seconds.
   sense-otel who --app \"Sales Overview\" --json
@@ -150,8 +151,19 @@ pub(crate) fn run(args: &WhoArgs) -> ExitCode {
 fn who(args: &WhoArgs) -> Result<(), WhoError> {
     let asked = Asked { at: place(args)?, path: path(args) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WhoError::Runtime)?;
+    let mut has_answered = false;
     loop {
-        let body = runtime.block_on(asked.ask()).map_err(|fault| WhoError::Ask { at: printable(&asked.at), fault })?;
+        let body = match runtime.block_on(asked.ask()) {
+            Ok(body) => body,
+            // A receiver that is restarted is there again soon, and whoever watches wants to go on watching.
+            Err(fault) if args.watch && has_answered => {
+                tell_absence(&asked.at, &fault).map_err(WhoError::Output)?;
+                std::thread::sleep(WATCH_INTERVAL);
+                continue;
+            }
+            Err(fault) => return Err(WhoError::Ask { at: printable(&asked.at), fault }),
+        };
+        has_answered = true;
         let not_ours = |error| WhoError::Answer { at: printable(&asked.at), error };
         let answer: Answer = serde_json::from_slice(&body).map_err(not_ours)?;
         let mut screen = String::new();
@@ -177,11 +189,19 @@ fn who(args: &WhoArgs) -> Result<(), WhoError> {
     }
 }
 
+/// Says in the place of the table that there is nobody to ask.
+fn tell_absence(at: &str, fault: &Fault) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    let clear = if io::stdout().is_terminal() { CLEAR } else { "" };
+    writeln!(out, "{clear}The receiver at {} does not answer ({}); asking again.", printable(at), chain(fault))?;
+    out.flush()
+}
+
 fn place(args: &WhoArgs) -> Result<String, WhoError> {
     if let Some(at) = &args.at {
         return Ok(at.clone());
     }
-    let loaded = config::load(args.config.as_deref(), config::environment, config::addresses_of)
+    let loaded = config::load_sections(args.config.as_deref(), &["admin"], config::environment, config::addresses_of)
         .map_err(|faults| WhoError::Config(faults.render(true)))?;
     let endpoint = loaded.pipeline.admin.map(|admin| admin.endpoint).unwrap_or_default();
     // All addresses is nowhere to go to.

@@ -37,7 +37,10 @@ pub(super) fn split_host_port(text: &str) -> Result<(&str, u16), Refusal> {
         return Err(Refusal::new("has no valid port; a port is a number from 0 to 65535"));
     };
     if host.is_empty() {
-        return Err(Refusal::suggesting("has no host", format!("for all addresses write `[::]:{port}`")));
+        return Err(Refusal::suggesting(
+            "has no host",
+            format!("for all addresses write `\"[::]:{port}\"`, with the quotes"),
+        ));
     }
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let is_valid = match bracketed {

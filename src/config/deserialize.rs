@@ -53,9 +53,14 @@ fn report(document: &mut Document<'_>, path: &KeyPath, problem: Problem) {
             document.refuse_value(path, &format!("is not one of {}", known.join(", ")), suggestion);
         }
         Problem::Kind(expected) => {
-            let found = document.root.find(path).map_or("nothing", Node::kind);
+            let node = document.root.find(path);
+            let found = node.map_or("nothing", Node::kind);
+            let has_colon = node.and_then(Node::scalar_text).is_some_and(|text| text.contains(':'));
             let suggestion = match found {
                 "a number" | "true or false" if expected == TEXT => Some("put it in quotes".to_owned()),
+                TEXT if expected == SECTION && has_colon => {
+                    Some("behind the colon of a key stands a blank: `key: value`".to_owned())
+                }
                 "nothing" if expected == TEXT => Some("for the empty text write `\"\"`".to_owned()),
                 _ => None,
             };
@@ -66,6 +71,7 @@ fn report(document: &mut Document<'_>, path: &KeyPath, problem: Problem) {
 }
 
 const TEXT: &str = "a text";
+const SECTION: &str = "a section with keys";
 
 /// Why a value is not what its key asks for.
 #[derive(Debug)]
@@ -228,7 +234,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
     ) -> Result<V::Value, Mismatch> {
         match &self.0.value {
             Value::Map(entries) => visitor.visit_map(Entries::new(entries, keys)),
-            _ => Err(Mismatch::kind("a section with keys")),
+            _ => Err(Mismatch::kind(SECTION)),
         }
     }
 

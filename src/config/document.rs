@@ -46,6 +46,13 @@ impl<'text> Document<'text> {
         Ok(document)
     }
 
+    /// Forgets every section but these.
+    pub(super) fn keep_only(&mut self, sections: &[&str]) {
+        if let Value::Map(entries) = &mut self.root.value {
+            entries.retain(|entry| sections.contains(&entry.key.as_str()));
+        }
+    }
+
     /// Reports a fault at a place of its own.
     pub(super) fn add(&mut self, path: &KeyPath, place: Option<Place>, message: String, suggestion: Option<String>) {
         self.faults.push(Fault { path: path.to_string(), place, message, suggestion, excerpt: None });

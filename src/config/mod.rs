@@ -77,7 +77,30 @@ pub fn load(
     env: impl Fn(&str) -> Option<String>,
     resolve: impl Fn(&str) -> io::Result<Vec<IpAddr>>,
 ) -> Result<Loaded, Faults> {
-    let Some(path) = path else { return parse(BUILT_IN, "", env, resolve) };
+    load_part(path, None, env, resolve)
+}
+
+/// Loads some sections of the file, for a command that needs no more. The others need not be right, and the variables in
+/// them, which may be secrets that only the service knows, need not be set.
+///
+/// # Errors
+/// Everything that is wrong with these sections, and what keeps the file from being YAML.
+pub fn load_sections(
+    path: Option<&Path>,
+    sections: &[&str],
+    env: impl Fn(&str) -> Option<String>,
+    resolve: impl Fn(&str) -> io::Result<Vec<IpAddr>>,
+) -> Result<Loaded, Faults> {
+    load_part(path, Some(sections), env, resolve)
+}
+
+fn load_part(
+    path: Option<&Path>,
+    sections: Option<&[&str]>,
+    env: impl Fn(&str) -> Option<String>,
+    resolve: impl Fn(&str) -> io::Result<Vec<IpAddr>>,
+) -> Result<Loaded, Faults> {
+    let Some(path) = path else { return parse_part(BUILT_IN, "", sections, env, resolve) };
     let name = path.display().to_string();
     let bytes = read_file(path)
         .map_err(|error| Faults::of_file(&name, None, format!("the file cannot be read: {error}"), None))?;
@@ -86,7 +109,7 @@ pub fn load(
         return Err(Faults::of_file(&name, None, message, None));
     }
     match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(&name, text, env, resolve),
+        Ok(text) => parse_part(&name, text, sections, env, resolve),
         Err(error) => Err(not_utf8(&name, &bytes, error.valid_up_to())),
     }
 }
@@ -101,8 +124,21 @@ pub fn parse(
     env: impl Fn(&str) -> Option<String>,
     resolve: impl Fn(&str) -> io::Result<Vec<IpAddr>>,
 ) -> Result<Loaded, Faults> {
+    parse_part(name, text, None, env, resolve)
+}
+
+fn parse_part(
+    name: &str,
+    text: &str,
+    sections: Option<&[&str]>,
+    env: impl Fn(&str) -> Option<String>,
+    resolve: impl Fn(&str) -> io::Result<Vec<IpAddr>>,
+) -> Result<Loaded, Faults> {
     let mut document = Document::read(name, text)
         .map_err(|fault| Faults::of_file(name, fault.place, fault.message, fault.suggestion))?;
+    if let Some(sections) = sections {
+        document.keep_only(sections);
+    }
     variables::expand(&mut document, &env);
     variables::fill_in(&mut document, &env);
     let spec: Option<Spec> = deserialize::collect(&mut document);

@@ -177,6 +177,16 @@ fn broken(words: &str, place: Option<Place>, text: &str) -> SyntaxFault {
     let is_indented_by_tab = line.trim_start_matches(' ').starts_with('\t');
     let suggestion = match began {
         _ if is_indented_by_tab => Some("indent with spaces; YAML does not take tabs for that"),
+        _ if problem.contains("alphabetic or numeric character") || problem.contains("unknown anchor") => {
+            Some("a value that begins with `*` or `&` stands in quotes: `\"*\"`")
+        }
+        _ if problem.contains("escape character") || problem.contains("hexadecimal number") => {
+            Some("inside of double quotes `\\` begins a special character; use single quotes, or `/` in a path")
+        }
+        _ if problem.starts_with("mapping values") => Some(
+            "behind the colon of a key stands a blank, each key has a line of its own, and keys of one section begin in one column",
+        ),
+        _ if is_bare_address(line) => Some("an address that begins with `[` stands in quotes: `\"[::]:9997\"`"),
         Some((what, _)) if what.contains("flow") && line.contains("${") => {
             Some("inside of `{ }` and `[ ]` a variable stands in quotes: `\"${env:NAME}\"`")
         }
@@ -189,6 +199,12 @@ fn broken(words: &str, place: Option<Place>, text: &str) -> SyntaxFault {
         _ => String::new(),
     };
     SyntaxFault::new(place, format!("this is no YAML: {problem}{within}"), suggestion)
+}
+
+/// Whether a line has an IPv6 address with a port that is not in quotes: YAML takes the bracket for the beginning of a list.
+fn is_bare_address(line: &str) -> bool {
+    let Some((address, _)) = line.split_once("]:") else { return false };
+    address.rsplit_once('[').is_some_and(|(before, inside)| inside.contains(':') && !before.ends_with(['"', '\'']))
 }
 
 /// What the parser was at when it came upon the problem, and where that begins.

@@ -52,10 +52,21 @@ pub fn random() -> Result<Key, KeyError> {
 ///
 /// Every kind of [`KeyError`].
 pub fn load_or_create(directory: &Path) -> Result<Key, KeyError> {
+    match load(directory) {
+        Err(KeyError::File { path, error }) if error.kind() == io::ErrorKind::NotFound => create(directory, path),
+        loaded => loaded,
+    }
+}
+
+/// The key in `directory`, which an earlier start has made.
+///
+/// # Errors
+///
+/// [`KeyError::File`] and [`KeyError::Damaged`].
+pub fn load(directory: &Path) -> Result<Key, KeyError> {
     let path = directory.join(KEY_FILE);
     match fs::read_to_string(&path) {
         Ok(text) => parse(text.trim()).ok_or(KeyError::Damaged { path }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(directory, path),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(KeyError::Damaged { path }),
         Err(error) => Err(KeyError::File { path, error }),
     }

@@ -34,20 +34,55 @@ fn what_is_no_yaml_is_told_with_its_line() {
             &["2:3 this is no YAML: found character that cannot start any token \
              (indent with spaces; YAML does not take tabs for that)"],
         ),
-        ("store:\n  directory: a: b\n", &["2:15 this is no YAML: mapping values are not allowed in this context"]),
+        (
+            "store:\n  directory: a: b\n",
+            &["2:15 this is no YAML: mapping values are not allowed in this context \
+             (behind the colon of a key stands a blank, each key has a line of its own, and keys of one section begin in \
+             one column)"],
+        ),
         ("store:\n  directory: @x\n", &["2:14 this is no YAML: found character that cannot start any token"]),
         (
             "store:\n directory: x\n  max_age: 1h\n",
-            &["3:10 this is no YAML: mapping values are not allowed in this context"],
+            &["3:10 this is no YAML: mapping values are not allowed in this context \
+             (behind the colon of a key stands a blank, each key has a line of its own, and keys of one section begin in \
+             one column)"],
         ),
         (
             "store: { directory: ${env:A} }",
             &["1:22 this is no YAML: did not find expected ',' or '}' \
              (inside of `{ }` and `[ ]` a variable stands in quotes: `\"${env:NAME}\"`)"],
         ),
-        ("store: { directory: \"\\q\" }", &["1:22 this is no YAML: found unknown escape character"]),
+        (
+            "store: { directory: \"\\q\" }",
+            &["1:22 this is no YAML: found unknown escape character \
+             (inside of double quotes `\\` begins a special character; use single quotes, or `/` in a path)"],
+        ),
+        (
+            "receiver: { udp: { endpoint: [::]:9997 } }",
+            &["1:31 this is no YAML: did not find expected node content \
+             (an address that begins with `[` stands in quotes: `\"[::]:9997\"`)"],
+        ),
+        (
+            "receiver:\n  udp:\n    endpoint: [2001:db8::1]:9997\n",
+            &["3:28 this is no YAML: did not find expected key \
+             (an address that begins with `[` stands in quotes: `\"[::]:9997\"`)"],
+        ),
+        (
+            "exclude_users:\n  - { directory: *, user: x }\n",
+            &["2:19 this is no YAML: did not find expected alphabetic or numeric character \
+             (a value that begins with `*` or `&` stands in quotes: `\"*\"`)"],
+        ),
+        (
+            "exporter:\n  endpoint:http://x:4317\n",
+            &[
+                "2:3 exporter: a text where a section with keys belongs (behind the colon of a key stands a blank: `key: value`)",
+            ],
+        ),
         ("&a &b &c", &["this is no YAML: more than one value, and nothing that parts them"]),
-        ("store: { directory: *x }", &["1:21 this is no YAML: unknown anchor"]),
+        (
+            "store: { directory: *x }",
+            &["1:21 this is no YAML: unknown anchor (a value that begins with `*` or `&` stands in quotes: `\"*\"`)"],
+        ),
         ("a\u{7}: b", &["1:2 the character U+0007 is not allowed in YAML"]),
         ("store:\n  directory: x\u{feff}\n", &["2:15 the character U+FEFF is not allowed in YAML"]),
     ]);

@@ -107,7 +107,7 @@ fn an_endpoint_is_a_host_and_a_port() {
         ("localhost:+1", no_valid_port),
         ("localhost:http", no_valid_port),
         ("::", "has no port (put the address in brackets: `[::]:port`)"),
-        (":9997", "has no host (for all addresses write `[::]:9997`)"),
+        (":9997", "has no host (for all addresses write `\"[::]:9997\"`, with the quotes)"),
         ("*:9997", no_valid_host),
         ("[::]", no_valid_port),
         ("[x]:1", no_valid_host),

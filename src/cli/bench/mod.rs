@@ -51,23 +51,32 @@ use times::{Clock, Times};
 
 const AFTER_HELP: &str = "\
 What is measured:
-  events/s   Datagrams sent in a second. The ceiling is the highest rate at which none was lost and the last one was
-             exported within a second: doubled from 5,000/s up to the first loss, then the distance halved four times.
-             `at least` means that the sender could not send faster, tried twice.
-  cpu us     Processor time, user and system, of the receiver's process alone, from the first datagram to the last
-             record, divided by the events that arrived. Linux only, as are RSS and disk.
-  p50...     From the moment before the system call that sends a datagram to the moment when the backend has the whole
-             request with its log record, decompressed, and answers OK. Each record is matched to its datagram by user,
-             kind of event and time of receipt. A percentile with no sample beyond it is not told.
+  events/s   Datagrams sent in a second. The ceiling is the highest rate at
+             which none was lost and the last one was exported within a second:
+             doubled from 5,000/s up to the first loss, then the distance
+             halved four times. `at least` means that the sender could not send
+             faster, tried twice.
+  cpu us     Processor time, user and system, of the receiver's process alone,
+             from the first datagram to the last record, divided by the events
+             that arrived. Linux only, as are RSS and disk.
+  p50...     From the moment before the system call that sends a datagram to
+             the moment when the backend has the whole request with its log
+             record, decompressed, and answers OK. Each record is matched to
+             its datagram by user, kind of event and time of receipt. A
+             percentile with no sample beyond it is not told.
   RSS        Resident memory of the receiver when the last datagram was sent.
-  wire       Bytes of OTLP that reach the backend over TCP for an event: logs, spans and the receiver's own metrics,
-             with what HTTP/2 puts around them.
+  wire       Bytes of OTLP that reach the backend over TCP for an event: logs,
+             spans and the receiver's own metrics, with what HTTP/2 puts around
+             them.
   disk       Bytes that the receiver caused to be written for an event.
-  x limit    The same divided by that of a process that only reads datagrams and counts them, under the same load. Its
-             latency ends when a datagram is read; its wire is the bytes of a datagram, which disk is divided by too.
+  x limit    The same divided by that of a process that only reads datagrams
+             and counts them, under the same load. Its latency ends when a
+             datagram is read; its wire is the bytes of a datagram, which disk
+             is divided by too.
 
-The receiver has the defaults, but for what is chosen here. It shares the machine with the sender and the backend, which
-takes more from it than a real site would. Each session is four events; 20,000 users, 4 nodes.
+The receiver has the defaults, but for what is chosen here. It shares the
+machine with the sender and the backend, which takes more from it than a real
+site would. Each session is four events; 20,000 users, 4 nodes.
 
 Examples:
   sense-otel bench

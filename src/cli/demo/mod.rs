@@ -50,7 +50,8 @@ Examples:
   sense-otel demo --sessions 20
       End after 20 finished sessions.
   sense-otel demo --otlp http://localhost:4317
-      Send to a collector instead of drawing; look at the result in your own Grafana.
+      Send to a collector instead of drawing; look at the result in your own
+      Grafana.
 
 Exit code: 0 if everything came through, 1 if something was lost or failed.";
 
@@ -63,7 +64,7 @@ Exit code: 0 if everything came through, 1 if something was lost or failed.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DemoArgs {
     /// Send to this OpenTelemetry collector instead of drawing (OTLP over gRPC)
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = collector)]
     otlp: Option<Uri>,
     /// End after this many finished sessions [default: at the end of the day]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
@@ -134,8 +135,10 @@ fn demo(args: &DemoArgs) -> Result<show::Summary, DemoError> {
     let running = start(config(endpoint, args.speed, page))?;
     let address = running.local_addresses().first().copied().ok_or(DemoError::Ended)?;
     if let Some(page) = running.page_addresses().first() {
-        let line = format!("While it runs, who is on: http://localhost:{}/", page.port());
-        show.paragraph(&[&line]).map_err(DemoError::Output)?;
+        let port = page.port();
+        let line = format!("While it runs, who is on: http://localhost:{port}/");
+        let command = format!("Or in another terminal:    sense-otel who --at localhost:{port}");
+        show.paragraph(&[&line, &command]).map_err(DemoError::Output)?;
     }
     let site = site::Progress::default();
     let stage = Stage { pace, site: &site, telemetry: running.telemetry().clone(), sessions: args.sessions, received };
@@ -155,6 +158,12 @@ fn demo(args: &DemoArgs) -> Result<show::Summary, DemoError> {
     }
     let left = Left { open_sessions: summary.open_sessions, items: summary.logs_left + summary.spans_left };
     show.finish(site.sent(), &telemetry.snapshot(), left, has_sink).map_err(DemoError::Output)
+}
+
+fn collector(text: &str) -> Result<Uri, String> {
+    let uri = text.parse::<Uri>().ok();
+    let is_url = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+    uri.filter(is_url).ok_or_else(|| "not http://host:port or https://host:port".to_owned())
 }
 
 /// What the main thread looks at while the show goes on.

@@ -26,6 +26,11 @@ pub(super) struct Show<W: Write> {
     records: u64,
 }
 
+/// `1 session`, `2 sessions`
+fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// The numbers at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Summary {
@@ -118,8 +123,10 @@ impl<W: Write> Show<W> {
         let summary = self.summary(sent, snapshot, left, has_sink);
         let Summary { sessions, connections, events, delivered, lost } = summary;
         self.screen.text(&format!(
-            "{sessions} sessions with {connections} connections finished, {} sessions still open.",
-            left.open_sessions
+            "{} with {} finished, {} still open.",
+            count(sessions, "session"),
+            count(connections, "connection"),
+            count(left.open_sessions as u64, "session")
         ))?;
         self.screen
             .text(&format!("{events} events became {delivered} log records and spans; records lost: {lost}."))?;

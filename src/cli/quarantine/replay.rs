@@ -16,7 +16,7 @@ use super::{Fault, Place, amount};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ReplayArgs {
-    /// Numbers of the requests, as the list shows them
+    /// Numbers of the requests, as the list shows them; or --all
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
     ids: Vec<u64>,
     /// Everything in the quarantine, the oldest first
