@@ -10,8 +10,8 @@ use super::detail::{Browser, Target};
 use super::session::{EndReason, Occurrence, Placement, Session};
 
 /// `LAB\goran opened Sales (Chrome 126, Windows)`
-pub(super) fn event(body: &mut String, occurrence: &Occurrence<'_>, placement: Placement<'_>) {
-    let (who, node) = (occurrence.identity.label(), &*occurrence.node.name);
+pub(super) fn event(body: &mut String, who: &str, occurrence: &Occurrence<'_>, placement: Placement<'_>) {
+    let node = &*occurrence.node.name;
     let action = occurrence.event.action;
     if let Some(result) = occurrence.failure {
         return add(body, &[who, ": ", action.command(), " failed on ", node, " with result ", result]);

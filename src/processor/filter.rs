@@ -336,10 +336,16 @@ impl Identity {
     /// What the user is called in a sentence.
     #[must_use]
     pub fn label(&self) -> &str {
+        let [user_id, ..] = self.told();
+        self.label_with(user_id)
+    }
+
+    /// The same where the `user_id` is at hand, which costs a look each time.
+    pub(super) fn label_with<'a>(&'a self, user_id: Option<&'a str>) -> &'a str {
         match &self.name {
             Name::Hash(text) => text.get(..HASHED.len() + 8).unwrap_or(text),
             Name::Dropped => "a user",
-            _ => self.user_id().unwrap_or_default(),
+            _ => user_id.unwrap_or_default(),
         }
     }
 }

@@ -148,12 +148,14 @@ impl Mapping {
     fn event(&mut self, cause: Cause<'_>, placement: Placement<'_>, output: &mut impl Output) {
         let occurrence = cause.occurrence;
         self.body.clear();
-        body::event(&mut self.body, occurrence, placement);
+        // Looked at once, for the sentence and for the attributes.
+        let told = occurrence.identity.told();
+        body::event(&mut self.body, occurrence.identity.label_with(told[0]), occurrence, placement);
         let session_id = SessionIdText::of(occurrence, placement);
         let texts = Texts::new(occurrence.client);
         let mut attributes = Attributes::new();
         attributes.maybe(SESSION_ID, session_id.as_ref().map(SessionIdText::as_str));
-        attributes.identity(occurrence.identity, Some(cause.identity));
+        attributes.told(told, Some(cause.identity));
         attributes.target(occurrence.target);
         attributes.client(occurrence.browser.map(AsRef::as_ref), occurrence.client, &texts);
         attributes.maybe(EVENT_RESULT, occurrence.failure);
@@ -386,7 +388,10 @@ fn context(placement: Placement<'_>) -> (Option<TraceId>, Option<SpanId>) {
 
 impl<'a> Attributes<'a> {
     fn identity(&mut self, identity: &'a Identity, encoded: Option<&'a Encoded>) {
-        let [user_id, name, directory, hash] = identity.told();
+        self.told(identity.told(), encoded);
+    }
+
+    fn told(&mut self, [user_id, name, directory, hash]: [Option<&'a str>; 4], encoded: Option<&'a Encoded>) {
         let add = |all: &mut Self| {
             all.maybe(USER_ID, user_id);
             all.maybe(USER_NAME, name);

@@ -220,6 +220,18 @@ impl NodeCounters {
 impl Nodes {
     /// Hands over the counters of `node`, whatever its case; those of [`OTHER`] if there are too many nodes.
     pub(super) fn with<T>(&self, node: &str, happening: impl FnOnce(&NodeCounters) -> T) -> T {
+        self.find_or_meet(node, happening, |counters| {
+            info!(node = counters.node, "a node is heard for the first time");
+        })
+    }
+
+    /// The same, with what is to be done if nobody has asked for the node before.
+    fn find_or_meet<T>(
+        &self,
+        node: &str,
+        happening: impl FnOnce(&NodeCounters) -> T,
+        met: impl FnOnce(&NodeCounters),
+    ) -> T {
         let node = bounded(node);
         let key = event::caseless(node);
         if let Some(counters) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(key.as_ref()) {
@@ -227,7 +239,7 @@ impl Nodes {
         }
         let (counters, is_new) = self.meet(node, key);
         if is_new {
-            info!(node = counters.node, "a node is heard for the first time");
+            met(&counters);
         }
         happening(&counters)
     }
@@ -248,8 +260,7 @@ impl Nodes {
 
     /// The bounded label of `node`. No sign of life: the sessions of a node may be from the store.
     pub(super) fn label(&self, node: &str) -> String {
-        let node = bounded(node);
-        self.meet(node, event::caseless(node)).0.node.clone()
+        self.find_or_meet(node, |counters| counters.node.clone(), |_| {})
     }
 
     /// Every node, in no order.
