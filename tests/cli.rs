@@ -234,7 +234,7 @@ fn validate_warns_of_a_names_file_without_names() {
         assert_eq!(output.status.code(), Some(0));
         text(&output.stderr).to_owned()
     };
-    assert!(validate().contains("apps.names_file apps.csv: it cannot be read"), "{}", validate());
+    assert!(validate().contains("apps.names_file: it cannot be read: "), "{}", validate());
     std::fs::write(folder.path().join("apps.csv"), "id|name\n").expect("written");
     assert!(validate().contains("no line is an app's id and its name"), "{}", validate());
     std::fs::write(folder.path().join("apps.csv"), "a99a0000-0000-4000-8000-000000000001;Sales\n").expect("written");
@@ -289,4 +289,29 @@ fn an_appender_that_would_send_nowhere_is_refused() {
     assert!(text(&output.stderr).starts_with("warning: localhost is the proxy node itself"), "{output:?}");
     let printed = run(&["appender", "--to", "localhost:9997"]);
     assert_eq!(std::fs::read(&file).expect("written"), printed.stdout);
+}
+
+#[test]
+fn whoever_watches_goes_on_watching_while_the_receiver_is_away() {
+    let receiver = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = receiver.local_addr().expect("a bound socket").to_string();
+    let mut child = sense_otel(&["who", "--watch", "--at", &at])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let (mut asked, _) = receiver.accept().expect("somebody asks");
+    let body = r#"{"at":"2026-11-23T08:00:00Z","open":{"sessions":0,"users":0},"peak":{"sessions":0,
+        "at":"2026-11-23T08:00:00Z"},"matching":0,"sessions":[]}"#;
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    let mut lines = BufReader::new(asked.try_clone().expect("the same socket")).lines().map_while(Result::ok);
+    assert!(lines.find(String::is_empty).is_some(), "a whole request");
+    asked.write_all(answer.as_bytes()).expect("the child reads");
+    drop((asked, lines, receiver));
+    let mut shown = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    let away = format!("The receiver at {at} does not answer (");
+    let found = shown.find(|line| line.starts_with(&away));
+    child.kill().expect("the child goes on");
+    child.wait().expect("the child ends");
+    assert!(found.is_some_and(|line| line.ends_with("; asking again.")));
 }

@@ -65,7 +65,7 @@ pub(crate) struct AppenderArgs {
 
     /// File to write it to; otherwise it goes to the standard output
     ///
-    /// On Windows better than `>`, with which PowerShell writes UTF-16, and log4net then reads nothing and says nothing.
+    /// On Windows better than `>`, with which PowerShell writes UTF-16 into a file that says of itself that it is UTF-8.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 

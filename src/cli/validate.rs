@@ -27,9 +27,9 @@ pub(crate) fn run(args: &ValidateArgs) -> ExitCode {
             }
             // What a start would find, too, so that it is not found at the start.
             match pipeline::check_files(&loaded.pipeline) {
-                Ok(warnings) => {
-                    for warning in warnings {
-                        anstream::eprintln!("warning: {}: {warning}", args.config.display());
+                Ok(trouble) => {
+                    if let Some(trouble) = trouble {
+                        anstream::eprintln!("warning: {}: apps.names_file: {}", args.config.display(), chain(&trouble));
                     }
                     anstream::println!("{}: valid", args.config.display());
                     ExitCode::SUCCESS

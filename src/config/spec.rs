@@ -153,8 +153,7 @@ pub(super) struct Limits {
 pub(super) struct Apps {
     /// CSV file of app id and app name, for `qlik.sense.app.name` where the event does not bring it: lines such as
     /// `49455a02-88a7-43b1-b345-3b164aefbafd,Finance P&L` in UTF-8, with a comma, a semicolon or a TAB. Other lines, a
-    /// heading for example, are passed over. In the QMC, the list of apps has both columns. Read again when it changes.
-    /// Empty is none.
+    /// heading for example, are passed over. Read again when it changes. Empty is none.
     pub(super) names_file: String,
 }
 

@@ -184,7 +184,8 @@ fn broken(words: &str, place: Option<Place>, text: &str) -> SyntaxFault {
             Some("inside of double quotes `\\` begins a special character; use single quotes, or `/` in a path")
         }
         _ if problem.starts_with("mapping values") => Some(
-            "behind the colon of a key stands a blank, each key has a line of its own, and keys of one section begin in one column",
+            "behind the colon of a key stands a blank, each key has a line of its own, and keys of one section begin in \
+             one column",
         ),
         _ if is_bare_address(line) => Some("an address that begins with `[` stands in quotes: `\"[::]:9997\"`"),
         Some((what, _)) if what.contains("flow") && line.contains("${") => {

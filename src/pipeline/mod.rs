@@ -204,15 +204,15 @@ pub fn start_on(bound: receiver::Bound, config: Config) -> Result<Running, Start
     Ok(running)
 }
 
-/// Looks at the files that the configuration names, as a start does: certificates, keys and the names of apps. The
-/// warnings are about what a start does without.
+/// Looks at the files that the configuration names, as a start does: certificates, keys and the names of apps. Returns what
+/// is wrong with the names, without which a start goes on.
 ///
 /// # Errors
 ///
 /// What keeps a start from setting up the export.
-pub fn check_files(config: &Config) -> Result<Vec<String>, exporter::client::BuildError> {
+pub fn check_files(config: &Config) -> Result<Option<impl std::error::Error + use<>>, exporter::client::BuildError> {
     exporter::client::check(&config.exporter)?;
-    Ok(config.app_names_file.as_deref().and_then(names::trouble).into_iter().collect())
+    Ok(config.app_names_file.as_deref().and_then(|path| names::check(path).err()))
 }
 
 impl Running {

@@ -1,9 +1,8 @@
 //! The file that tells the names of apps: CSV of id and name, read again when it changes.
 
 use std::collections::HashMap;
-use std::error::Error as _;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -63,15 +62,16 @@ impl NamesFile {
         if metadata.len() > FILE_BYTES_MAX {
             return Err(NamesError::TooLarge);
         }
-        parse(&fs::read(&self.path)?).map(Some)
+        let mut text = Vec::new();
+        // It may have grown since it was looked at.
+        File::open(&self.path)?.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
+        parse(&text).map(Some)
     }
 }
 
-/// What is wrong with a names file, as text.
-pub(super) fn trouble(path: &Path) -> Option<String> {
-    let error = NamesFile::new(path.to_owned()).changed().err()?;
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    Some(format!("apps.names_file {}: {error}{cause}", path.display()))
+/// What is wrong with a names file.
+pub(super) fn check(path: &Path) -> Result<(), NamesError> {
+    NamesFile::new(path.to_owned()).changed().map(drop)
 }
 
 /// What stands between id and name: Excel writes semicolons where the comma is the sign of decimals. An id holds none of

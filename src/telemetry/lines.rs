@@ -118,10 +118,11 @@ fn write(kind: Line, count: u64, detail: &str) {
         Line::Dropped(reason) => {
             // Some come from nowhere in particular.
             let sender = (!detail.is_empty()).then_some(detail);
-            let (reason, advice) = (reason.as_str(), (reason.is_loss(), advice::dropped(reason)));
-            match advice {
-                (true, advice) => warn!(reason, datagrams = count, sender, "datagrams dropped: {advice}"),
-                (false, advice) => info!(reason, datagrams = count, sender, "datagrams dropped: {advice}"),
+            let advice = advice::dropped(reason);
+            if reason.is_loss() {
+                warn!(reason = reason.as_str(), datagrams = count, sender, "datagrams dropped: {advice}");
+            } else {
+                info!(reason = reason.as_str(), datagrams = count, sender, "datagrams dropped: {advice}");
             }
         }
         Line::Rejected(reason) => {

@@ -51,6 +51,36 @@ fn lines_of(happening: impl FnOnce()) -> Vec<String> {
 }
 
 #[test]
+fn whoever_sends_what_is_refused_is_named() {
+    let telemetry = Telemetry::default();
+    let sender = "::ffff:10.1.2.3".parse().expect("an address");
+    let lines = lines_of(|| {
+        telemetry.dropped(DropReason::DeniedSource, 2, Some(sender));
+        telemetry.dropped(DropReason::ChannelFull, 1, None);
+    });
+    assert!(lines[0].contains("denied_source") && lines[0].contains("sender=\"10.1.2.3\""), "{lines:?}");
+    assert!(lines[1].contains("channel_full") && !lines[1].contains("sender"), "{lines:?}");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+}
+
+#[test]
+fn a_node_is_met_when_it_is_heard_and_not_when_its_sessions_are_restored() {
+    let telemetry = Telemetry::default();
+    let active = |node: &str| {
+        let last_event = Timestamp::EPOCH;
+        vec![NodeActivity { node: node.to_owned(), sessions: 1, connections: 0, users: 1, last_event }]
+    };
+    let lines = lines_of(|| {
+        telemetry.set_active(active("restored"));
+        telemetry.event("restored", Action::SessionStop);
+        telemetry.event("new", Action::SessionStart);
+        telemetry.set_active(active("new"));
+    });
+    let met: Vec<_> = lines.iter().filter(|line| line.contains("for the first time")).collect();
+    assert!(met.len() == 1 && met[0].contains("new"), "{lines:?}");
+}
+
+#[test]
 fn each_happening_moves_its_own_counter() {
     let telemetry = Telemetry::default();
     telemetry.received(100);
