@@ -130,3 +130,21 @@ fn for_a_person_there_is_a_table() {
     }
     assert!(!text.contains("DOES NOT ADD UP"), "{text}");
 }
+
+#[test]
+fn only_the_rates_that_were_asked_for_are_measured() {
+    let setup = ["--mode", "in-memory", "--format", "extended", "--compression", "none"];
+    let output = bench("rate", &[&["--json", "--rate", "300", "--rate", "600"], &setup[..]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+    for measured in [&report["limits"][0], &report["runs"][0]] {
+        let rows = measured["rows"].as_array().expect("rows");
+        let loads: Vec<_> = rows.iter().map(|row| count(&row["load"], "per_second")).collect();
+        assert_eq!(loads, [300, 600]);
+        for (row, rate) in rows.iter().zip([300.0, 600.0]) {
+            // A third of a second; a busy machine sends less.
+            assert!(number(&row["figures"], "events_per_second") <= rate * 1.1, "{row}");
+        }
+    }
+    check_counts(&report["runs"][0]);
+}

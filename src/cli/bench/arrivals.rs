@@ -13,11 +13,15 @@ use serde::Serialize;
 use super::latencies::{Latencies, Percentiles};
 use super::load::{KINDS, USER_DIGITS, USER_PREFIX};
 use super::times::{Clock, Times};
+use crate::telemetry::DropReason;
 use crate::time::Timestamp;
 
 /// What the log record of each kind of event is called, in the order of the load.
 const EVENT_NAMES: [&[u8]; KINDS] =
     [b"session.start", b"qlik.sense.connection.open", b"qlik.sense.connection.close", b"session.end"];
+
+const OUTCOME: &str = "sense_otel.outcome";
+const REASON: &str = "sense_otel.reason";
 
 /// Everything that has arrived.
 #[derive(Debug)]
@@ -39,7 +43,12 @@ pub(super) struct Counters {
     pub(super) duplicate: u64,
     pub(super) excluded: u64,
     pub(super) rejected: u64,
+    /// For whatever reason.
     pub(super) dropped: u64,
+    /// Of these, those that the queue before the core had no room for.
+    pub(super) dropped_channel_full: u64,
+    /// Of these, those that were in a frame which the store had no room for.
+    pub(super) dropped_store_full: u64,
     pub(super) held: u64,
     /// Lost in the socket, and so not received.
     pub(super) kernel_drops: u64,
@@ -144,6 +153,11 @@ impl Counters {
         self.accepted + self.duplicate + self.excluded + self.rejected + self.dropped + self.held + self.kernel_drops
     }
 
+    /// What was dropped, but not for want of room.
+    pub(super) fn dropped_otherwise(&self) -> u64 {
+        self.dropped.saturating_sub(self.dropped_channel_full + self.dropped_store_full)
+    }
+
     fn update(&mut self, request: &ExportMetricsServiceRequest) {
         let scopes = request.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
         for metric in scopes.flat_map(|scope| &scope.metrics) {
@@ -153,19 +167,20 @@ impl Counters {
                 "sense_otel.receiver.kernel_drops" => self.kernel_drops = all(),
                 "sense_otel.receiver.held" => self.held = all(),
                 "sense_otel.receiver.datagrams" => {
-                    let with = |outcome| {
-                        let points = sum.data_points.iter();
-                        points.filter(|point| has(point, "sense_otel.outcome", outcome)).map(value).sum()
+                    let with = |key, expected| {
+                        sum.data_points.iter().filter(|point| has(point, key, expected)).map(value).sum()
                     };
-                    self.accepted = with("accepted");
-                    self.duplicate = with("duplicate");
-                    self.excluded = with("excluded");
-                    self.rejected = with("rejected");
-                    self.dropped = with("dropped");
+                    self.accepted = with(OUTCOME, "accepted");
+                    self.duplicate = with(OUTCOME, "duplicate");
+                    self.excluded = with(OUTCOME, "excluded");
+                    self.rejected = with(OUTCOME, "rejected");
+                    self.dropped = with(OUTCOME, "dropped");
+                    self.dropped_channel_full = with(REASON, DropReason::ChannelFull.as_str());
+                    self.dropped_store_full = with(REASON, DropReason::StoreFull.as_str());
                 }
                 "sense_otel.exporter.items" => {
                     let logs = sum.data_points.iter().filter(|point| has(point, "sense_otel.signal", "logs"));
-                    let given_up = logs.filter(|point| !has(point, "sense_otel.outcome", "acknowledged"));
+                    let given_up = logs.filter(|point| !has(point, OUTCOME, "acknowledged"));
                     self.given_up = given_up.map(value).sum();
                 }
                 _ => {}
@@ -264,7 +279,17 @@ mod tests {
             ..Metric::default()
         };
         let request = |accepted| {
-            let points = vec![point("accepted", accepted), point("dropped", 3), point("dropped", 4)];
+            let dropped = |reason: &str, value| {
+                let mut point = point("dropped", value);
+                point.attributes.push(KeyValue { key: REASON.into(), value: text(reason), ..KeyValue::default() });
+                point
+            };
+            let points = vec![
+                point("accepted", accepted),
+                dropped("channel_full", 3),
+                dropped("store_full", 2),
+                dropped("oversize", 2),
+            ];
             let metrics = vec![
                 metric("sense_otel.receiver.datagrams", points),
                 metric("sense_otel.receiver.kernel_drops", vec![point("", 5)]),
@@ -278,7 +303,15 @@ mod tests {
         let mut arrivals = Arrivals::new(Clock::start(), Arc::new(Times::new()));
         arrivals.take_metrics(request(10));
         arrivals.take_metrics(request(20));
-        let expected = Counters { accepted: 20, dropped: 7, kernel_drops: 5, given_up: 2, ..Counters::default() };
+        let expected = Counters {
+            accepted: 20,
+            dropped: 7,
+            dropped_channel_full: 3,
+            dropped_store_full: 2,
+            kernel_drops: 5,
+            given_up: 2,
+            ..Counters::default()
+        };
         assert_eq!((arrivals.counters(), arrivals.counters().total()), (expected, 32));
     }
 }

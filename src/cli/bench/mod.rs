@@ -80,9 +80,11 @@ site would. Each session is four events; 20,000 users, 4 nodes.
 
 Examples:
   sense-otel bench
-      Everything: the limit and eight setups, a quarter of an hour.
+      Everything: the limit and eight setups, 25 minutes.
   sense-otel bench --mode durable --format extended --compression gzip --json > figures.json
       One setup, which is the default of `run`.
+  sense-otel bench --rate 100000 --seconds 60 --mode durable --format extended
+      Whether one rate is held for a minute.
   sense-otel bench --quick
       Whether it works at all. The figures mean little.
 
@@ -95,7 +97,9 @@ const RECEIVE_BUFFER: usize = 16 << 20;
 const FIRST_RATE: f64 = 5_000.0;
 /// How often the distance between the last rate that was held and the first that was not is halved.
 const REFINEMENTS: u32 = 4;
-const RATES: [u32; 3] = [10, 1_000, 10_000];
+const RATES: [u32; 5] = [10, 1_000, 10_000, 50_000, 100_000];
+/// Where it is only to be seen whether it works: with no rate that a build for tests or a busy machine cannot take.
+const RATES_QUICK: [u32; 3] = [10, 1_000, 10_000];
 
 /// Warming up is done at this rate: sessions begin, and users become known.
 const WARM_UP_RATE: f64 = 4_000.0;
@@ -126,6 +130,9 @@ pub(crate) struct BenchArgs {
     /// Only with requests compressed like this [default: both]
     #[arg(long, value_enum)]
     compression: Option<Compression>,
+    /// Only at so many events a second, and no search for the ceiling; may be given more than once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
+    rate: Vec<u32>,
     /// How long each step sends
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
@@ -203,6 +210,9 @@ pub(crate) fn run(args: &BenchArgs) -> ExitCode {
 /// What is the same for all that is measured.
 struct Bench {
     duration: Duration,
+    /// Events a second of the rows before the search for the ceiling.
+    rates: Vec<u32>,
+    is_ceiling_searched: bool,
     quick: bool,
     directory: PathBuf,
     interrupted: Arc<AtomicBool>,
@@ -210,8 +220,11 @@ struct Bench {
 
 fn bench(args: &BenchArgs) -> Result<Report, BenchError> {
     let duration = if args.quick { QUICK_STEP } else { Duration::from_secs(args.seconds) };
+    let usual: &[u32] = if args.quick { &RATES_QUICK } else { &RATES };
     let bench = Bench {
         duration,
+        rates: if args.rate.is_empty() { usual.to_vec() } else { args.rate.clone() },
+        is_ceiling_searched: args.rate.is_empty(),
         quick: args.quick,
         directory: args.directory.clone().unwrap_or_else(std::env::temp_dir),
         interrupted: watch_for_interrupt().map_err(BenchError::Interrupt)?,
@@ -291,10 +304,22 @@ impl Bench {
         };
         measure(WARM_UP_RATE, WARM_UP)?;
         let mut rows = Vec::new();
-        for rate in RATES {
+        for &rate in &self.rates {
             let step = measure(f64::from(rate), self.duration)?;
-            rows.push(Row::new(Load::PerSecond(rate), false, &step));
+            rows.push(Row::new(Load::PerSecond(rate), step.outcome() == Outcome::NotReached, &step));
         }
+        if self.is_ceiling_searched {
+            rows.extend(self.ceiling(&mut measure)?);
+        }
+        progress("");
+        Ok((rows, total))
+    }
+
+    /// Searches for the highest rate that is held: a row for four fifths of it, and its own.
+    fn ceiling(
+        &self,
+        measure: &mut impl FnMut(f64, Duration) -> Result<Step, BenchError>,
+    ) -> Result<[Row; 2], BenchError> {
         let mut ramp = Ramp::new(FIRST_RATE, if self.quick { 0 } else { REFINEMENTS });
         let mut best: Option<(Step, bool)> = None;
         while let Some(rate) = ramp.next() {
@@ -307,11 +332,8 @@ impl Bench {
             }
         }
         let (ceiling, is_senders_limit) = best.ok_or(BenchError::NothingHeld)?;
-        let step = measure(ceiling.rate() * 0.8, self.duration)?;
-        rows.push(Row::new(Load::FourFifths, false, &step));
-        rows.push(Row::new(Load::Ceiling, is_senders_limit, &ceiling));
-        progress("");
-        Ok((rows, total))
+        let four_fifths = measure(ceiling.rate() * 0.8, self.duration)?;
+        Ok([Row::new(Load::FourFifths, false, &four_fifths), Row::new(Load::Ceiling, is_senders_limit, &ceiling)])
     }
 }
 

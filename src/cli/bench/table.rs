@@ -66,7 +66,9 @@ fn counts(counts: &Counts) -> String {
         (receiver.duplicate, "duplicate"),
         (receiver.excluded, "excluded"),
         (receiver.rejected, "rejected"),
-        (receiver.dropped, "dropped"),
+        (receiver.dropped_channel_full, "dropped before the core"),
+        (receiver.dropped_store_full, "dropped before the store"),
+        (receiver.dropped_otherwise(), "dropped"),
         (receiver.held, "held"),
         (receiver.kernel_drops, "lost in the socket"),
     ] {
@@ -149,15 +151,16 @@ mod tests {
             to_limit: Some(ratios),
         };
         let lossy = Row { load: Load::PerSecond(1_000), is_senders_limit: false, lost: 7_654, to_limit: None, ..row };
-        let receiver = Counters { accepted: 13, kernel_drops: 7, ..Counters::default() };
+        let receiver =
+            Counters { accepted: 7, dropped: 6, dropped_channel_full: 5, kernel_drops: 7, ..Counters::default() };
         let setup = Setup { mode: Mode::Durable, format: WireFormat::Extended, compression: Compression::Gzip };
-        let text = run(&Run { setup, rows: vec![lossy, row], counts: Counts::new(20, receiver, 13, 0) });
+        let text = run(&Run { setup, rows: vec![lossy, row], counts: Counts::new(20, receiver, 7, 0) });
         let expected = "
 durable, extended, gzip           events/s    cpu us    p50 ms    p99 ms  p99.9 ms    RSS MB    wire B    disk B
 1,000/s, 7,654 lost                120,000      4.56         -         -         -         -         -         -
 ceiling, at least                  120,000      4.56         -         -         -         -         -         -
   x limit                           0.250x     3.00x         -         -         -         -         -         -
-20 sent = 13 accepted + 7 lost in the socket; 13 exported
+20 sent = 7 accepted + 5 dropped before the core + 1 dropped + 7 lost in the socket; 7 exported
 ";
         assert_eq!(text, expected);
     }
