@@ -80,18 +80,19 @@ impl Header {
     }
 }
 
-/// Appends a frame with this head to `buffer`; `bodies` bytes have to follow it. Neither may reach 4 GiB.
-pub(super) fn append(buffer: &mut Vec<u8>, kind: Kind, sequence: u64, head: &[u8], bodies: u64) {
-    let start = buffer.len();
+/// The beginning of a frame with this head; `bodies` bytes have to follow it. Neither may reach 4 GiB.
+pub(super) fn begin(kind: Kind, sequence: u64, head: &[u8], bodies: u64) -> Vec<u8> {
+    let mut buffer = Vec::with_capacity(HEADER_LENGTH + head.len());
     buffer.extend_from_slice(&MARKER);
     buffer.extend_from_slice(&[VERSION, kind as u8, 0, 0]);
     buffer.extend_from_slice(&sequence.to_le_bytes());
     buffer.extend_from_slice(&length(head.len() as u64).to_le_bytes());
     buffer.extend_from_slice(&length(bodies).to_le_bytes());
     buffer.extend_from_slice(&crc32c(head).to_le_bytes());
-    let checksum = crc32c(buffer.get(start..).unwrap_or_default());
+    let checksum = crc32c(&buffer);
     buffer.extend_from_slice(&checksum.to_le_bytes());
     buffer.extend_from_slice(head);
+    buffer
 }
 
 /// A length as it is written. The store takes nothing that is longer than this can say.
@@ -157,8 +158,7 @@ mod tests {
     use super::*;
 
     fn frame(head: &[u8]) -> Vec<u8> {
-        let mut buffer = Vec::new();
-        append(&mut buffer, Kind::Commit, 7, head, 3);
+        let mut buffer = begin(Kind::Commit, 7, head, 3);
         buffer.extend_from_slice(b"abc");
         buffer
     }

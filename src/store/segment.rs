@@ -162,8 +162,8 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// Appends the frame that ends a segment to `buffer`.
-    pub(super) fn seal(&self, buffer: &mut Vec<u8>, sequence: u64) {
+    /// The frame that ends a segment.
+    pub(super) fn seal(&self, sequence: u64) -> Vec<u8> {
         let mut head = Vec::with_capacity(SUMMARY_LENGTH);
         let mut put = |number: u64| head.extend_from_slice(&number.to_le_bytes());
         put(self.newest.as_nanos());
@@ -176,7 +176,7 @@ impl Summary {
             put(range.totals.items);
             put(range.totals.bytes);
         }
-        frame::append(buffer, Kind::Seal, sequence, &head, 0);
+        frame::begin(Kind::Seal, sequence, &head, 0)
     }
 
     /// The summary at the end of a file of `length` bytes, if it ends with one.

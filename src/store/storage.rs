@@ -5,9 +5,13 @@
 
 use std::fmt::Debug;
 use std::fs::{self, TryLockError};
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Pieces that one call of the system takes at most: `IOV_MAX`.
+#[cfg(target_os = "linux")]
+const PIECES_MAX: usize = 1024;
 
 /// A folder and what is in it.
 ///
@@ -55,6 +59,16 @@ pub trait File: Debug + Send + Sync {
 
     /// Writes all of `bytes` at `offset`. After an error any part of them may have been written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `pieces`, one behind the other, from `offset` on. After an error any part of them may have been
+    /// written.
+    fn write_pieces_at(&self, pieces: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+        for piece in pieces {
+            self.write_at(piece, offset)?;
+            offset = offset.saturating_add(piece.len() as u64);
+        }
+        Ok(())
+    }
 
     /// Makes everything that was written durable. After an error nobody knows what is: it must not be called again.
     fn sync(&self) -> io::Result<()>;
@@ -190,6 +204,29 @@ impl File for fs::File {
         Ok(())
     }
 
+    /// By one call of the system, where it has one for that.
+    #[cfg(target_os = "linux")]
+    fn write_pieces_at(&self, pieces: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+        let mut pieces = pieces.to_vec();
+        let mut left = pieces.as_mut_slice();
+        // Pieces without a byte are none.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            let at_once = left.get(..left.len().min(PIECES_MAX)).unwrap_or_default();
+            let place = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+            match nix::sys::uio::pwritev(self, at_once, place) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    IoSlice::advance_slices(&mut left, count);
+                    offset = offset.saturating_add(count as u64);
+                }
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }
@@ -241,4 +278,25 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More pieces than the system takes at once, some of them empty, and behind what is there.
+    #[test]
+    fn pieces_lie_one_behind_the_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let storage = FileSystem::new(folder.path());
+        let file = storage.create("file").expect("a new file");
+        file.write_at(b"before", 0).expect("room");
+        let texts = (0..3000).map(|number| if number % 7 == 0 { String::new() } else { number.to_string() });
+        let texts = texts.collect::<Vec<_>>();
+        let slices = texts.iter().map(|text| IoSlice::new(text.as_bytes())).collect::<Vec<_>>();
+        file.write_pieces_at(&slices, 6).expect("room");
+        file.write_pieces_at(&[], 6).expect("nothing needs no room");
+        let expected = format!("before{}", texts.concat());
+        assert_eq!(fs::read_to_string(folder.path().join("file")).ok(), Some(expected));
+    }
 }

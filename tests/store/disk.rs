@@ -1,7 +1,7 @@
 //! A disk in memory that does what disks do: it fails, fills up, and forgets what was not synced.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sense_otel::store::storage::{File, Lock, Storage};
@@ -350,6 +350,11 @@ impl File for Open {
         let count = buffer.len().min(live.len() - from);
         buffer[..count].copy_from_slice(&live[from..from + count]);
         Ok(count)
+    }
+
+    /// At once, as the real one does it: half of it may still be all that is done.
+    fn write_pieces_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        self.write_at(&pieces.iter().flat_map(|piece| piece.iter().copied()).collect::<Vec<_>>(), offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

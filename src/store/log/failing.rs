@@ -8,6 +8,7 @@ use crate::store::commit::{self, Described, PerSignal, Position, Progress, Recor
 use crate::store::frame::{self, Kind};
 use crate::store::health::{DegradedReason, Happening, Status};
 use crate::store::outbox::{Entry, Pending, Source};
+use crate::store::pieces::Pieces;
 use crate::time::RunningTime;
 
 /// Bytes of bodies that are in memory only because the disk fails.
@@ -121,7 +122,7 @@ impl Log {
             }
         }
         let Some(active) = &mut self.active else { return Ok(()) };
-        active.write(&[], true)?;
+        active.write(&Pieces::default(), true)?;
         if self.sequence > first {
             self.durable = self.sequence - 1;
         }
@@ -153,18 +154,18 @@ impl Log {
         let progress = Progress { now: self.now, synced: self.durable, acknowledged, before, mark: None };
         let mut head = Vec::new();
         commit::encode(&mut head, &progress, &described, &Records::new());
-        self.buffer.clear();
+        let mut pieces = Pieces::default();
         let bodies = run.iter().map(|entry| u64::from(entry.length)).sum();
-        frame::append(&mut self.buffer, Kind::Commit, self.sequence, &head, bodies);
+        pieces.push(frame::begin(Kind::Commit, self.sequence, &head, bodies));
         self.sequence += 1;
         let mut offsets = Vec::with_capacity(run.len());
         for entry in run {
-            offsets.push(self.buffer.len() as u64);
-            self.buffer.extend_from_slice(entry.body.as_deref().unwrap_or_default());
+            offsets.push(pieces.length());
+            pieces.push(entry.body.clone().unwrap_or_default());
         }
         let Some(active) = &mut self.active else { return Ok(offsets) };
-        let start = active.write(&self.buffer, false)?;
-        self.count_bytes(self.buffer.len() as u64);
+        let start = active.write(&pieces, false)?;
+        self.count_bytes(pieces.length());
         offsets.iter_mut().for_each(|offset| *offset += start);
         Ok(offsets)
     }
