@@ -163,7 +163,7 @@ impl Core {
         if is_tick {
             self.activity_due = now.running + ACTIVITY_INTERVAL;
             self.show_activity();
-            self.journal.tick(now);
+            self.journal.tick(now, &self.processor);
             if let Some(show) = &mut self.show {
                 show.tick(now, self.processor.open_sessions());
             }

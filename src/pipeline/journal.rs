@@ -100,9 +100,9 @@ impl Journal {
         Some(if self.checkpoint.is_some() { Mark::Part } else { Mark::End })
     }
 
-    /// Says how late it is.
-    pub(super) fn tick(&self, now: Now) {
-        self.store.tick(now);
+    /// Says how late it is. What has ended keeps deadlines too, by which it is forgotten: a kill may put those off.
+    pub(super) fn tick(&self, now: Now, processor: &Processor) {
+        self.store.tick(now, processor.open_sessions() > 0);
     }
 
     fn append(&mut self, commit: Commit) -> Result<(), Closed> {

@@ -125,10 +125,10 @@ impl Durable {
         self.shared.queued.load(Ordering::Acquire) < QUEUE_MAX / 2
     }
 
-    pub(super) fn tick(&self, now: Now) {
+    pub(super) fn tick(&self, now: Now, has_deadlines: bool) {
         if !self.shared.ticking.swap(true, Ordering::AcqRel) {
             // A writer that is gone has nothing left to do.
-            let _ = self.writer.send(Message::Tick(now));
+            let _ = self.writer.send(Message::Tick { now, has_deadlines });
         }
     }
 

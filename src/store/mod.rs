@@ -120,10 +120,10 @@
 //! is published to the exporter. A commit is a frame; one that is larger than 1 GiB is several, the records last. The
 //! cursors travel in each frame. Without traffic a frame of nothing but cursors is written at most once a second and only
 //! if they have moved, without a sync: if it is lost, a little is sent twice.
-//! While there are records, such a frame is written once a minute in any case, for the running time in it: what is open
+//! While something is open, such a frame is written once a minute in any case, for the running time in it: what is open
 //! has its deadlines there, and a kill after hours of silence would give it those hours back. The store does not know
-//! what its records mean, and a core that has ever heard of a node has some; so an idle store writes nothing until the
-//! first record, and 100 bytes a minute from then on.
+//! what its records mean, so the core says whether that is so. The same goes for what waits for the backend, and has an
+//! age. While there is neither, nothing is written.
 //!
 //! **Checkpoints** are ordinary frames. [`Store::checkpoint_due`] says when the core should write its whole state, in
 //! portions between its other commits: more than max(64 MiB or a quarter of the budget, 4 times its size) has been
@@ -218,6 +218,7 @@ mod health;
 mod log;
 mod memory;
 mod outbox;
+mod pieces;
 mod quarantine;
 mod recovery;
 mod segment;
@@ -427,11 +428,12 @@ impl Store {
     }
 
     /// Says how late it is: what has to happen by and by happens. To be called about once a second, for the store has
-    /// no clock of its own.
-    pub fn tick(&self, now: Now) {
+    /// no clock of its own. `has_deadlines`: something that was recorded ends by the running time, which therefore is
+    /// written once a minute even if nothing else is.
+    pub fn tick(&self, now: Now, has_deadlines: bool) {
         match &*self.kind {
             Kind::Memory(memory, _) => memory.expire(now.running),
-            Kind::Durable(durable) => durable.tick(now),
+            Kind::Durable(durable) => durable.tick(now, has_deadlines),
         }
     }
 

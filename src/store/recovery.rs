@@ -112,7 +112,6 @@ pub(super) fn recover(storage: &dyn Storage) -> Result<Restored, OpenError> {
             .sum(),
         size: fold.size,
         incomplete: fold.incomplete,
-        has_records: !records.is_empty(),
         empty,
         now: fold.now,
     };

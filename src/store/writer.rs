@@ -21,8 +21,8 @@ const GROUP_MAX: u64 = 4 * 1024 * 1024;
 pub(super) enum Message {
     /// Make this durable.
     Commit(Commit),
-    /// So late is it.
-    Tick(Now),
+    /// So late is it, and the running time matters even where nothing happens.
+    Tick { now: Now, has_deadlines: bool },
     /// Try a disk that fails.
     Retry,
     /// Say when everything before this is done.
@@ -84,10 +84,10 @@ impl Writer {
                     self.commit();
                 }
             }
-            Message::Tick(now) => {
+            Message::Tick { now, has_deadlines } => {
                 self.commit();
                 self.shared.ticking.store(false, Ordering::Release);
-                self.log.tick(now);
+                self.log.tick(now, has_deadlines);
             }
             Message::Retry => {
                 self.commit();

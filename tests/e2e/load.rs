@@ -3,6 +3,8 @@
 use std::env;
 use std::fs;
 use std::io::{Write, stderr};
+use std::net::UdpSocket;
+use std::thread;
 use std::time::Duration;
 
 use crate::checker::{datagrams, items, total};
@@ -71,6 +73,44 @@ fn an_idle_receiver_is_small() -> Result<(), Failure> {
     assert!(memory <= IDLE_MEMORY_MAX, "{memory} KiB of memory");
     receiver.stop()?;
     collector.stop()
+}
+
+/// Whoever was there has gone: then nothing is written to the disk, however long that lasts.
+#[test]
+fn an_idle_receiver_writes_nothing() -> Result<(), Failure> {
+    /// Longer than anything that is done by and by waits.
+    const IDLE: Duration = Duration::from_secs(90);
+    if !is_asked_for() {
+        return Ok(());
+    }
+    let Some(otelcol) = otelcol() else { return Ok(()) };
+    let folder = folder("idle-disk")?;
+    let collector = Collector::start(&otelcol, "otelcol.yaml", &folder)?;
+    let mut receiver = Receiver::start(&folder, 0, collector.port, "telemetry: { metrics_interval: 1s }")?;
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    for command in ["Start session", "Stop session"] {
+        let datagram = format!("/qseow-proxy-session/;pro2;{command};LAB;goran;Not available;Not available;{command}");
+        socket.send_to(datagram.as_bytes(), receiver.address)?;
+    }
+    until("the session's span", PATIENCE, || {
+        Ok(fs::metadata(folder.join("traces.json")).ok().filter(|file| file.len() > 0))
+    })?;
+    thread::sleep(Duration::from_secs(5));
+    let before = written(&receiver.process)?;
+    thread::sleep(IDLE);
+    let after = written(&receiver.process)?;
+    let _ = writeln!(stderr(), "idle: {before} bytes written before, {} in {IDLE:?}", after - before);
+    assert!(before > 0, "the disk is not one that counts");
+    assert_eq!(before, after);
+    receiver.stop()?;
+    collector.stop()
+}
+
+/// Bytes that the process caused to be written to the disk.
+fn written(process: &Process) -> Result<u64, Failure> {
+    let usage = fs::read_to_string(format!("/proc/{}/io", process.id()))?;
+    let value = usage.lines().find_map(|line| line.strip_prefix("write_bytes:")).ok_or("no such line")?;
+    Ok(value.trim().parse()?)
 }
 
 fn is_asked_for() -> bool {

@@ -16,7 +16,7 @@ use delivered::missing;
 use stand::{Process, simulate};
 use support::collector::{Options, Received};
 
-mod flood;
+pub(crate) mod flood;
 
 /// Events of a long outage, unless `SENSE_OTEL_OUTAGE_EVENTS` says another number.
 const OUTAGE_EVENTS: u64 = 1_000_000;
@@ -104,17 +104,17 @@ fn a_million_events_wait_for_the_backend() -> Result<(), Failure> {
 
 /// What came, counted as cheaply as can be: a build for tests would decode it more slowly than it is sent.
 #[derive(Debug, Default)]
-struct Counted {
+pub(crate) struct Counted {
     seen: HashSet<[u8; 16]>,
-    records: u64,
+    pub(crate) records: u64,
     spans: u64,
     /// Events that gaps say are missing.
-    missing: u64,
-    repeated: u64,
+    pub(crate) missing: u64,
+    pub(crate) repeated: u64,
 }
 
 impl Counted {
-    fn add(&mut self, call: &Received) {
+    pub(crate) fn add(&mut self, call: &Received) {
         for item in items(&call.body) {
             let digest: [u8; 32] = Sha256::digest(item).into();
             if !self.seen.insert(digest[..16].try_into().expect("16 bytes")) {
@@ -310,7 +310,7 @@ fn restored(process: &Process) -> Result<String, Failure> {
     Ok(line.split_once("going on where").map_or_else(String::new, |(_, found)| found.to_owned()))
 }
 
-fn is_asked_for() -> bool {
+pub(crate) fn is_asked_for() -> bool {
     let is_asked_for = env::var_os("SENSE_OTEL_LOAD").is_some();
     if !is_asked_for {
         let _ = writeln!(

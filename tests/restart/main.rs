@@ -25,6 +25,8 @@ mod disk;
 mod kill;
 mod load;
 mod outage;
+#[cfg(target_os = "linux")]
+mod stall;
 #[path = "../support/stand.rs"]
 mod stand;
 #[path = "../support/mod.rs"]

@@ -87,8 +87,13 @@ impl Rig {
 
     /// Lets `seconds` pass.
     fn tick(&mut self, seconds: u64) {
+        self.tick_with(seconds, false);
+    }
+
+    /// The same where something is open whose deadlines are in running time, or not.
+    fn tick_with(&mut self, seconds: u64, has_deadlines: bool) {
         self.pass(Duration::from_secs(seconds));
-        self.store.tick(self.now);
+        self.store.tick(self.now, has_deadlines);
         self.writer.turn();
     }
 
@@ -216,9 +221,6 @@ fn an_idle_store_writes_nothing_and_cursors_go_once_a_second_without_a_sync() {
     let mut rig = Rig::open(&disk, 1 << 20);
     rig.append(vec![log("one"), log("two")]);
     let before = disk.done().len();
-    (0..100).for_each(|_| rig.tick(60));
-    assert_eq!(disk.done().len(), before);
-
     let batch = rig.store.next(Signal::Logs, Position::START, Limit { bytes: 3, items: 100 }).expect("stored");
     rig.store.acknowledge(Signal::Logs, batch.last);
     rig.tick(0);
@@ -226,26 +228,41 @@ fn an_idle_store_writes_nothing_and_cursors_go_once_a_second_without_a_sync() {
     rig.tick(1);
     assert_eq!(disk.done()[before..], ["write frames in log"]);
     assert_eq!(Rig::open(&disk.killed(), 1 << 20).texts(Signal::Logs), ["two"]);
+
+    let rest = rig.store.next(Signal::Logs, batch.last, Limit { bytes: 3, items: 100 }).expect("the other one");
+    rig.store.acknowledge(Signal::Logs, rest.last);
+    rig.tick(1);
+    let before = disk.done().len();
+    (0..100).for_each(|_| rig.tick(60));
+    assert_eq!(disk.done().len(), before);
 }
 
 /// Otherwise a kill would give sessions the hours back in which nothing happened, and they would outlive their time.
 #[test]
-fn running_time_is_written_once_a_minute_while_there_are_records() {
+fn running_time_is_written_once_a_minute_while_something_is_open() {
     let disk = Disk::default();
     let mut rig = Rig::open(&disk, 1 << 20);
     rig.commit(vec![log("one")], upsert("session", "open"), None);
     let before = disk.done().len();
-    (0..3600).for_each(|_| rig.tick(1));
+    (0..3600).for_each(|_| rig.tick_with(1, true));
     let written = disk.done().split_off(before);
     assert_eq!(written, vec!["write frames in log"; 60], "without a sync, and once a minute");
     let now = rig.now.running;
     let disk = disk.killed();
     let mut rig = Rig::open(&disk, 1 << 20);
     assert!(now.since(rig.recovered.running) < Duration::from_secs(60));
-    // What is recorded from before counts as well.
-    (0..61).for_each(|_| rig.tick(1));
+    // What is open from before counts as well.
+    (0..61).for_each(|_| rig.tick_with(1, true));
     let disk = disk.killed();
-    assert!(Rig::open(&disk, 1 << 20).recovered.running.since(now) >= Duration::from_secs(1));
+    let mut rig = Rig::open(&disk, 1 << 20);
+    assert!(rig.recovered.running.since(now) >= Duration::from_secs(1));
+    // When all of it has ended and is delivered nothing is written any more, though what has ended is still on record.
+    let batch = rig.store.next(Signal::Logs, Position::START, Limit { bytes: 3, items: 100 }).expect("stored");
+    rig.store.acknowledge(Signal::Logs, batch.last);
+    rig.tick(1);
+    let before = disk.done().len();
+    (0..3600).for_each(|_| rig.tick(1));
+    assert_eq!(disk.done().len(), before);
 }
 
 #[test]

@@ -20,13 +20,15 @@ type Expired = (ExpiryReason, PerSignal<Pending>);
 
 impl Log {
     /// The clock has turned.
-    pub(in crate::store) fn tick(&mut self, now: Now) {
+    pub(in crate::store) fn tick(&mut self, now: Now, has_deadlines: bool) {
         self.now = now;
         self.retry_if_due();
         let acknowledged = self.shared.index().acknowledged();
         let (written, when) = self.written;
         let age = now.running.since(when);
-        if (acknowledged != written && age >= CURSOR_AGE_MAX) || (self.has_records && age >= RUNNING_AGE_MAX) {
+        // What waits for the backend is given up by its age.
+        let ages = has_deadlines || acknowledged != self.last;
+        if (acknowledged != written && age >= CURSOR_AGE_MAX) || (ages && age >= RUNNING_AGE_MAX) {
             self.write_cursors(false);
         }
         let mut index = self.shared.index();
@@ -55,10 +57,10 @@ impl Log {
         let progress = Progress { now: self.now, synced: self.durable, acknowledged, before: self.last, mark: None };
         let mut head = Vec::new();
         commit::encode(&mut head, &progress, &[], &Records::new());
-        self.buffer.clear();
-        frame::append(&mut self.buffer, Kind::Commit, self.sequence, &head, 0);
+        let frame = frame::begin(Kind::Commit, self.sequence, &head, 0);
+        let bytes = frame.len() as u64;
         let Some(active) = &mut self.active else { return };
-        let written = active.write(&self.buffer, sync);
+        let written = active.write(&frame.into(), sync);
         let sequence = self.sequence;
         self.sequence += 1;
         match written {
@@ -68,7 +70,7 @@ impl Log {
                 }
                 active.list(&mut self.shared.index());
                 self.written = (acknowledged, self.now.running);
-                self.count_bytes(self.buffer.len() as u64);
+                self.count_bytes(bytes);
             }
             Err(error) => {
                 self.replace(&error);

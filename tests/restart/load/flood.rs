@@ -267,7 +267,7 @@ fn settled_kib(process: &Process) -> Result<u64, Failure> {
 }
 
 /// One figure of the process's memory.
-pub(super) fn status_kib(process: &Process, key: &str) -> Result<u64, Failure> {
+pub(crate) fn status_kib(process: &Process, key: &str) -> Result<u64, Failure> {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id()))?;
     let value = status.lines().find_map(|line| line.strip_prefix(key)).ok_or("no such line")?;
     Ok(value.trim().trim_end_matches(" kB").parse()?)
