@@ -133,7 +133,7 @@ fn for_a_person_there_is_a_table() {
 
 #[test]
 fn only_the_rates_that_were_asked_for_are_measured() {
-    let setup = ["--mode", "in-memory", "--format", "extended", "--compression", "none"];
+    let setup = ["--mode", "in-memory", "--format", "extended", "--compression", "zstd"];
     let output = bench("rate", &[&["--json", "--rate", "300", "--rate", "600"], &setup[..]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
@@ -146,5 +146,7 @@ fn only_the_rates_that_were_asked_for_are_measured() {
             assert!(number(&row["figures"], "events_per_second") <= rate * 1.1, "{row}");
         }
     }
-    check_counts(&report["runs"][0]);
+    let run = &report["runs"][0];
+    assert_eq!(run["compression"], "zstd");
+    check_counts(run);
 }

@@ -108,6 +108,7 @@ impl Drop for Folder {
 fn configuration(setup: Setup, backend: SocketAddr, folder: &Path, metrics_interval: Duration) -> String {
     let compression = match setup.compression {
         Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
         Compression::None => "none",
     };
     format!(
@@ -137,7 +138,11 @@ mod tests {
 
     #[test]
     fn the_configuration_of_a_measured_receiver_is_a_valid_one() {
-        for (mode, compression) in [(Mode::Durable, Compression::Gzip), (Mode::InMemory, Compression::None)] {
+        for (mode, compression) in [
+            (Mode::Durable, Compression::Gzip),
+            (Mode::Durable, Compression::Zstd),
+            (Mode::InMemory, Compression::None),
+        ] {
             let setup = Setup { mode, format: WireFormat::Stock, compression };
             let folder = std::env::temp_dir().join(format!("sense-otel's bench {}", std::process::id()));
             fs::create_dir_all(&folder).expect("a folder");

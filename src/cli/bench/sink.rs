@@ -138,8 +138,10 @@ impl Service<Request<Body>> for Export {
         };
         let handler = Handler { shared: Arc::clone(&self.0), take };
         Box::pin(async move {
-            let mut grpc =
-                Grpc::new(Opaque).accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(REQUEST_MAX);
+            let mut grpc = Grpc::new(Opaque)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd)
+                .max_decoding_message_size(REQUEST_MAX);
             Ok(grpc.unary(handler, request).await)
         })
     }
