@@ -52,7 +52,8 @@ fn check_rows(measured: &Value) {
         assert!(number(figures, "wire_bytes") > 0.0, "{row}");
         assert!(count(row, "latency_samples") <= count(row, "sent"), "{row}");
         if let (Some(p50), Some(p99)) = (figures["p50_ms"].as_f64(), figures["p99_ms"].as_f64()) {
-            assert!(0.0 < p50 && p50 <= p99, "{row}");
+            // Nothing at all, if the clock of the machine is set back meanwhile.
+            assert!(0.0 <= p50 && p50 <= p99, "{row}");
         }
         if cfg!(target_os = "linux") {
             assert!(number(figures, "cpu_us") > 0.0 && number(figures, "rss_mb") > 1.0, "{row}");

@@ -100,7 +100,8 @@ impl Journal {
         Some(if self.checkpoint.is_some() { Mark::Part } else { Mark::End })
     }
 
-    /// Says how late it is. What has ended keeps deadlines too, by which it is forgotten: a kill may put those off.
+    /// Says how late it is. There are deadlines without an open session too: when what has ended is forgotten, and for how
+    /// long stock datagrams are superseded. A kill may put those off; otherwise the disk would never be left alone.
     pub(super) fn tick(&self, now: Now, processor: &Processor) {
         self.store.tick(now, processor.open_sessions() > 0);
     }

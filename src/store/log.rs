@@ -269,7 +269,7 @@ impl Log {
         self.keep_house();
     }
 
-    /// Appends the frame of `commit` to the group. Its bodies are not copied: that took a tenth of the time of the thread.
+    /// Appends the frame of `commit` to the group. Bodies are not copied, which took a tenth of the thread's time.
     fn encode(&mut self, mut commit: Commit, group: &mut Group) {
         self.now = commit.now;
         commit.requests.retain(|request| request.signal != Signal::Metrics);

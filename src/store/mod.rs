@@ -116,7 +116,7 @@
 //!
 //! # Writing
 //!
-//! The writer takes everything that is queued, up to 4 MiB, and appends it with one write and one `fdatasync`; then it
+//! The writer takes everything that is queued, up to 4 MiB, and appends it with one write (where the system has one for many pieces) and one `fdatasync`; then it
 //! is published to the exporter. A commit is a frame; one that is larger than 1 GiB is several, the records last. The
 //! cursors travel in each frame. Without traffic a frame of nothing but cursors is written at most once a second and only
 //! if they have moved, without a sync: if it is lost, a little is sent twice.
@@ -181,7 +181,7 @@
 //!
 //! | what happens | what is lost |
 //! |---|---|
-//! | process killed | what was not yet written: the queue of the writer; of silence, up to a minute of running time |
+//! | process killed | what was not yet written: the queue of the writer; of silence, up to a minute of running time, and all of it where nothing is open and nothing waits |
 //! | power lost, kernel panic | the same; and the last second of acknowledgements, so that a little is sent twice |
 //! | disk full, read-only, failing | nothing while 64 MiB suffice; if the process ends meanwhile: what is in memory, and until the next End the changes of the core's state |
 //! | bits rot | the frames, or bodies, that they are in |

@@ -213,7 +213,7 @@ impl File for fs::File {
         IoSlice::advance_slices(&mut left, 0);
         while !left.is_empty() {
             let at_once = left.get(..left.len().min(PIECES_MAX)).unwrap_or_default();
-            let place = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+            let place = offset.try_into().map_err(|_| io::ErrorKind::FileTooLarge)?;
             match nix::sys::uio::pwritev(self, at_once, place) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
@@ -295,7 +295,7 @@ mod tests {
         let texts = texts.collect::<Vec<_>>();
         let slices = texts.iter().map(|text| IoSlice::new(text.as_bytes())).collect::<Vec<_>>();
         file.write_pieces_at(&slices, 6).expect("room");
-        file.write_pieces_at(&[], 6).expect("nothing needs no room");
+        file.write_pieces_at(&[], 6).expect("no room is needed");
         let expected = format!("before{}", texts.concat());
         assert_eq!(fs::read_to_string(folder.path().join("file")).ok(), Some(expected));
     }

@@ -75,7 +75,7 @@ fn an_idle_receiver_is_small() -> Result<(), Failure> {
     collector.stop()
 }
 
-/// Whoever was there has gone: then nothing is written to the disk, however long that lasts.
+/// Whoever was there has gone: then nothing is written to the disk.
 #[test]
 fn an_idle_receiver_writes_nothing() -> Result<(), Failure> {
     /// Longer than anything that is done by and by waits.

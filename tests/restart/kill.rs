@@ -5,8 +5,9 @@ use super::*;
 /// Events a second that the site sends.
 const RATE: f64 = 400.0;
 
-/// Items that may arrive twice for a kill: there are one and a half for an event.
-const TWICE_MAX: u64 = (0.05 * 1.5 * RATE) as u64;
+/// Items that may arrive twice for a kill, on average: those of 200 ms, one and a half for an event. What was taken by the
+/// backend is noted with the next frame that is synced, and a busy disk takes its time.
+const TWICE_MAX: u64 = (0.2 * 1.5 * RATE) as u64;
 
 /// Killed at random moments while events flow: what was not durable yet is lost and told as a gap; everything else
 /// arrives, under the same ids, as it happened. A session that spans all of it is one span.
@@ -44,8 +45,7 @@ fn a_receiver_that_is_killed_again_and_again_loses_nothing_silently() -> Result<
     assert!(missing > 0 && missing < sent / 2, "{missing} of {sent} missing");
     assert!(delivered.spans.len() > 100, "{} spans", delivered.spans.len());
     let (items, repeated) = (delivered.items(), delivered.repeated);
-    // What was under way when it was killed, and what was taken and not noted yet: 50 ms of it for each kill, which is 2 %
-    // of all where somebody is killed every 2.5 s.
+    // What was under way when it was killed, and what was taken and not noted yet.
     assert!(repeated <= u64::from(rounds) * TWICE_MAX, "{repeated} of {items} items arrived twice");
     eprintln!(
         "{rounds} kills: {sent} events sent, {missing} told as missing, {items} items delivered, {repeated} twice"

@@ -146,7 +146,16 @@ fn check(left: &Disk, promises: &Promises, what: &str) {
 
 #[test]
 fn nothing_that_was_promised_is_lost_wherever_it_ends() {
-    let whole = Disk::default();
+    end_everywhere(Disk::default);
+}
+
+#[test]
+fn nor_where_each_piece_of_a_frame_is_written_by_itself() {
+    end_everywhere(Disk::piece_by_piece);
+}
+
+fn end_everywhere(new: fn() -> Disk) {
+    let whole = new();
     let promises = live(&whole);
     check(&whole.killed(), &promises, "the end");
     let points = whole.done();
@@ -169,7 +178,7 @@ fn nothing_that_was_promised_is_lost_wherever_it_ends() {
     let mut random = fastrand::Rng::with_seed(11);
     for (at, name) in points.iter().enumerate() {
         for fault in [Fault::CrashBefore, Fault::CrashWithin, Fault::CrashAfter] {
-            let disk = Disk::default();
+            let disk = new();
             disk.fault_in(at, fault);
             let promises = live(&disk);
             assert!(disk.is_dead(), "{name} is not reached");

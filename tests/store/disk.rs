@@ -30,6 +30,8 @@ struct State {
     read_only: bool,
     unreadable: bool,
     unremovable: bool,
+    /// It knows no call that writes many pieces.
+    piece_by_piece: bool,
     /// Files that are open now, and at most at any time.
     open: usize,
     most_open: usize,
@@ -62,6 +64,13 @@ pub(crate) enum Fault {
 impl Disk {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic under the lock")
+    }
+
+    /// A disk on which each piece is written by itself, as it is where the system has no call for many.
+    pub(crate) fn piece_by_piece() -> Self {
+        let disk = Self::default();
+        disk.state().piece_by_piece = true;
+        disk
     }
 
     /// What was done so far.
@@ -354,6 +363,14 @@ impl File for Open {
 
     /// At once, as the real one does it: half of it may still be all that is done.
     fn write_pieces_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        if self.disk.state().piece_by_piece {
+            let mut place = offset;
+            return pieces.iter().try_for_each(|piece| {
+                self.write_at(piece, place)?;
+                place += piece.len() as u64;
+                Ok(())
+            });
+        }
         self.write_at(&pieces.iter().flat_map(|piece| piece.iter().copied()).collect::<Vec<_>>(), offset)
     }
 

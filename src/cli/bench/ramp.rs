@@ -1,12 +1,15 @@
 //! The search for the highest rate that is held: doubling up to the first loss, then halving the distance.
 
+use serde::Serialize;
+
 /// Below this many events a second nothing is searched for.
 const RATE_MIN: f64 = 100.0;
 /// Nor above this many: no sender comes near.
 const RATE_MAX: f64 = 5_000_000.0;
 
 /// What became of a rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Outcome {
     /// Nothing was lost.
     Held,

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::arrivals::Counters;
 use super::latencies::Percentiles;
+use super::ramp::Outcome;
 use super::step::Step;
 use super::{Compression, Mode};
 use crate::cli::appender::WireFormat;
@@ -83,8 +84,8 @@ pub(super) enum Load {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Row {
     pub(super) load: Load,
-    /// Whether the sender could not send faster, so that the ceiling is at least this high.
-    pub(super) is_senders_limit: bool,
+    /// Whether the rate was held. A ceiling that was not reached is at least this high.
+    pub(super) outcome: Outcome,
     pub(super) sent: u64,
     pub(super) lost: u64,
     /// Samples behind the percentiles.
@@ -112,7 +113,7 @@ pub(super) struct Figures {
 }
 
 impl Row {
-    pub(super) fn new(load: Load, is_senders_limit: bool, step: &Step) -> Self {
+    pub(super) fn new(load: Load, step: &Step) -> Self {
         // What was lost cost little; what arrived is what was paid for.
         let (sent, arrived) = (step.sent.datagrams.max(1) as f64, step.arrived.max(1) as f64);
         let Percentiles { samples, p50_ms, p99_ms, p99_9_ms } = step.latency;
@@ -128,7 +129,7 @@ impl Row {
         };
         Self {
             load,
-            is_senders_limit,
+            outcome: step.outcome(),
             sent: step.sent.datagrams,
             lost: step.lost(),
             latency_samples: samples,

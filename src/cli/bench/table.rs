@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::ramp::Outcome;
 use super::report::{Counts, Limit, Load, Machine, Row, Run};
 
 /// Columns of a row's name.
@@ -42,8 +43,13 @@ fn heading(title: &str) -> String {
 fn rows(text: &mut String, rows: &[Row]) {
     for row in rows {
         let lost = if row.lost > 0 { format!(", {} lost", grouped(row.lost)) } else { String::new() };
-        let at_least = if row.is_senders_limit { ", at least" } else { "" };
-        line(text, &format!("{}{at_least}{lost}", name(row.load)), &row.figures.columns(), "");
+        let outcome = match (row.outcome, row.load) {
+            (Outcome::NotReached, Load::Ceiling) => ", at least",
+            (Outcome::NotReached, _) => ", not reached",
+            (Outcome::Failed, _) if row.lost == 0 => ", late",
+            _ => "",
+        };
+        line(text, &format!("{}{outcome}{lost}", name(row.load)), &row.figures.columns(), "");
         if let Some(ratios) = row.to_limit {
             line(text, "  x limit", &ratios.columns(), "x");
         }
@@ -143,21 +149,23 @@ mod tests {
         let ratios = Figures { events_per_second: Some(0.25), cpu_us: Some(3.0), ..Figures::default() };
         let row = Row {
             load: Load::Ceiling,
-            is_senders_limit: true,
+            outcome: Outcome::NotReached,
             sent: 10,
             lost: 0,
             latency_samples: 0,
             figures,
             to_limit: Some(ratios),
         };
-        let lossy = Row { load: Load::PerSecond(1_000), is_senders_limit: false, lost: 7_654, to_limit: None, ..row };
+        let lossy = Row { load: Load::PerSecond(1_000), outcome: Outcome::Failed, lost: 7_654, to_limit: None, ..row };
+        let late = Row { lost: 0, ..lossy };
         let receiver =
             Counters { accepted: 7, dropped: 6, dropped_channel_full: 5, kernel_drops: 7, ..Counters::default() };
         let setup = Setup { mode: Mode::Durable, format: WireFormat::Extended, compression: Compression::Gzip };
-        let text = run(&Run { setup, rows: vec![lossy, row], counts: Counts::new(20, receiver, 7, 0) });
+        let text = run(&Run { setup, rows: vec![lossy, late, row], counts: Counts::new(20, receiver, 7, 0) });
         let expected = "
 durable, extended, gzip           events/s    cpu us    p50 ms    p99 ms  p99.9 ms    RSS MB    wire B    disk B
 1,000/s, 7,654 lost                120,000      4.56         -         -         -         -         -         -
+1,000/s, late                      120,000      4.56         -         -         -         -         -         -
 ceiling, at least                  120,000      4.56         -         -         -         -         -         -
   x limit                           0.250x     3.00x         -         -         -         -         -         -
 20 sent = 7 accepted + 5 dropped before the core + 1 dropped + 7 lost in the socket; 7 exported

@@ -234,3 +234,43 @@ fn what_a_store_that_has_ended_did_not_take_is_counted() {
     assert_eq!((logs.produced, logs.expired, logs.pending()), (1, 1, 0));
     assert_eq!(snapshot.dropped_for(DropReason::StoreFull), 2);
 }
+
+/// Acknowledges everything that waits, and lets the writer work.
+fn deliver(store: &Store, writer: &mut crate::store::Writer) {
+    assert!(writer.turn());
+    for signal in [Signal::Logs, Signal::Traces] {
+        let all = crate::store::Limit { bytes: usize::MAX, items: u64::MAX };
+        while let Some(batch) = store.next(signal, crate::store::Position::START, all) {
+            store.acknowledge(signal, batch.last);
+        }
+    }
+}
+
+/// Otherwise a kill after hours of silence would give them back to whoever is on; and the disk would never be left alone.
+#[test]
+fn the_running_time_is_kept_while_a_session_is_open_and_no_longer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut core, store, mut writer, _) = core_before_a_hanging_disk(folder.path());
+    let written = || {
+        let entries = std::fs::read_dir(folder.path().join("log")).expect("the log");
+        entries.map(|entry| entry.and_then(|entry| entry.metadata()).expect("a file").len()).sum::<u64>()
+    };
+    let began = core.clock.now();
+    let mut minutes = 0;
+    for (command, grows) in [("Start session", true), ("Stop session", false)] {
+        let bytes = datagram(command);
+        core.processor.handle(began, Input::Datagram(received(&bytes)), &mut core.output);
+        core.commit(began).expect("the store is there");
+        deliver(&store, &mut writer);
+        let mut tick = || {
+            minutes += 2;
+            core.journal
+                .tick(Now { running: began.running + Duration::from_secs(60 * minutes), ..began }, &core.processor);
+            assert!(writer.turn());
+            written()
+        };
+        // What was acknowledged is noted once.
+        let before = tick();
+        assert_eq!(tick() > before, grows, "{command}");
+    }
+}

@@ -23,11 +23,14 @@ impl Log {
     pub(in crate::store) fn tick(&mut self, now: Now, has_deadlines: bool) {
         self.now = now;
         self.retry_if_due();
-        let acknowledged = self.shared.index().acknowledged();
+        let index = self.shared.index();
+        let acknowledged = index.acknowledged();
+        let waits = index.outboxes.iter().any(|(_, outbox)| outbox.pending().requests > 0);
+        drop(index);
         let (written, when) = self.written;
         let age = now.running.since(when);
         // What waits for the backend is given up by its age.
-        let ages = has_deadlines || acknowledged != self.last;
+        let ages = has_deadlines || waits;
         if (acknowledged != written && age >= CURSOR_AGE_MAX) || (ages && age >= RUNNING_AGE_MAX) {
             self.write_cursors(false);
         }
