@@ -12,12 +12,9 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use sense_otel::event;
 use sense_otel::otlp::{Encoder, Limits};
 
-use support::{Encoding, Nowhere, SESSIONS, feed, processor_with, round, stock};
+use support::{Encoding, FRAME_DATAGRAMS, Nowhere, SESSIONS, feed, processor_with, round, stock};
 
 mod support;
-
-/// What the pipeline puts into a frame when there is much to do.
-const FRAME_DATAGRAMS: usize = 1024;
 
 fn decoding(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");

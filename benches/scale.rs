@@ -18,7 +18,7 @@ use sense_otel::processor::session;
 use sense_otel::processor::{Config, Processor};
 use sense_otel::time::Now;
 
-use support::{Encoding, Nowhere, SESSIONS, datagram, feed, now, round};
+use support::{Encoding, FRAME_DATAGRAMS, Nowhere, SESSIONS, datagram, feed, now, round};
 
 mod support;
 
@@ -86,7 +86,7 @@ fn one_round(processor: &mut Processor, first: u32) -> Duration {
     let datagrams = round(first);
     let mut output = Encoding(Encoder::new("0", Limits::default()));
     let began = Instant::now();
-    for frame in datagrams.chunks(1024) {
+    for frame in datagrams.chunks(FRAME_DATAGRAMS) {
         feed(processor, frame, &mut output);
         black_box(output.0.finish());
     }

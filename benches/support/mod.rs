@@ -19,6 +19,9 @@ pub(crate) const EIGHT: Timestamp = Timestamp::from_nanos(1_795_420_800_000_000_
 /// Sessions that come, open an app, close it and go in one round: four events each.
 pub(crate) const SESSIONS: u32 = 1024;
 
+/// What the pipeline puts into a frame when there is much to do.
+pub(crate) const FRAME_DATAGRAMS: usize = 1024;
+
 /// Takes signals and does nothing with them.
 pub(crate) struct Nowhere;
 

@@ -116,8 +116,8 @@
 //!
 //! # Writing
 //!
-//! The writer takes everything that is queued, up to 4 MiB, and appends it with one write (where the system has one for many pieces) and one `fdatasync`; then it
-//! is published to the exporter. A commit is a frame; one that is larger than 1 GiB is several, the records last. The
+//! The writer takes everything that is queued, up to 4 MiB, and appends it with one write (where the system has one for
+//! many pieces) and one `fdatasync`; then it is published to the exporter. A commit is a frame; one that is larger than 1 GiB is several, the records last. The
 //! cursors travel in each frame. Without traffic a frame of nothing but cursors is written at most once a second and only
 //! if they have moved, without a sync: if it is lost, a little is sent twice.
 //! While something is open, such a frame is written once a minute in any case, for the running time in it: what is open

@@ -21,7 +21,7 @@ const GROUP_MAX: u64 = 4 * 1024 * 1024;
 pub(super) enum Message {
     /// Make this durable.
     Commit(Commit),
-    /// So late is it, and the running time matters even where nothing happens.
+    /// So late is it; and whether something ends by the running time, even if nothing else happens.
     Tick { now: Now, has_deadlines: bool },
     /// Try a disk that fails.
     Retry,

@@ -57,9 +57,12 @@ const EVENT: &str = "qlik.sense.event";
 const VIRTUAL_PROXY: &str = "qlik.sense.virtual_proxy.prefix";
 const SESSION_END_REASON: &str = "qlik.sense.session.end.reason";
 const CONNECTION_CLOSE_REASON: &str = "qlik.sense.connection.close.reason";
-const OUTCOME: &str = "sense_otel.outcome";
-const REASON: &str = "sense_otel.reason";
-const SIGNAL: &str = "sense_otel.signal";
+/// What became of a datagram or an item.
+pub(crate) const OUTCOME: &str = "sense_otel.outcome";
+/// Why.
+pub(crate) const REASON: &str = "sense_otel.reason";
+/// Of which signal an item is.
+pub(crate) const SIGNAL: &str = "sense_otel.signal";
 const KIND: &str = "sense_otel.kind";
 
 /// Upper bounds of the duration histograms in seconds: from a page that was left at once to a whole day.

@@ -14,14 +14,12 @@ use super::latencies::{Latencies, Percentiles};
 use super::load::{KINDS, USER_DIGITS, USER_PREFIX};
 use super::times::{Clock, Times};
 use crate::telemetry::DropReason;
+use crate::telemetry::metrics::{OUTCOME, REASON, SIGNAL};
 use crate::time::Timestamp;
 
 /// What the log record of each kind of event is called, in the order of the load.
 const EVENT_NAMES: [&[u8]; KINDS] =
     [b"session.start", b"qlik.sense.connection.open", b"qlik.sense.connection.close", b"session.end"];
-
-const OUTCOME: &str = "sense_otel.outcome";
-const REASON: &str = "sense_otel.reason";
 
 /// Everything that has arrived.
 #[derive(Debug)]
@@ -179,7 +177,7 @@ impl Counters {
                     self.dropped_store_full = with(REASON, DropReason::StoreFull.as_str());
                 }
                 "sense_otel.exporter.items" => {
-                    let logs = sum.data_points.iter().filter(|point| has(point, "sense_otel.signal", "logs"));
+                    let logs = sum.data_points.iter().filter(|point| has(point, SIGNAL, "logs"));
                     let given_up = logs.filter(|point| !has(point, OUTCOME, "acknowledged"));
                     self.given_up = given_up.map(value).sum();
                 }
@@ -259,17 +257,13 @@ mod tests {
     #[test]
     fn counters_are_those_of_the_last_metrics() {
         let point = |outcome: &str, value| NumberDataPoint {
-            attributes: vec![KeyValue {
-                key: "sense_otel.outcome".into(),
-                value: text(outcome),
-                ..KeyValue::default()
-            }],
+            attributes: vec![KeyValue { key: OUTCOME.into(), value: text(outcome), ..KeyValue::default() }],
             value: Some(number_data_point::Value::AsInt(value)),
             ..NumberDataPoint::default()
         };
         let of_logs = |outcome: &str, value| {
             let mut point = point(outcome, value);
-            let signal = KeyValue { key: "sense_otel.signal".into(), value: text("logs"), ..KeyValue::default() };
+            let signal = KeyValue { key: SIGNAL.into(), value: text("logs"), ..KeyValue::default() };
             point.attributes.push(signal);
             point
         };

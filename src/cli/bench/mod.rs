@@ -81,7 +81,7 @@ site would. Each session is four events; 20,000 users, 4 nodes.
 
 Examples:
   sense-otel bench
-      Everything: the limit and eight setups, 25 minutes.
+      Everything: the limit and eight setups, some 20 minutes.
   sense-otel bench --mode durable --format extended --compression gzip --json > figures.json
       One setup, which is the default of `run`.
   sense-otel bench --rate 100000 --seconds 60 --mode durable --format extended
