@@ -30,12 +30,14 @@ pub(super) struct Journal {
     checkpoint: Option<RecordPosition>,
     /// A commit that the store had no room for.
     refused: Option<Box<Commit>>,
+    /// Bytes of the last changes: those of the next frame are likely to be as many.
+    changes: usize,
 }
 
 impl Journal {
     pub(super) fn new(store: Store) -> Self {
         let keeps_records = store.status() != Status::InMemory;
-        Self { store, keeps_records, checkpoint: None, refused: None }
+        Self { store, keeps_records, checkpoint: None, refused: None, changes: 0 }
     }
 
     /// Whether the next commit will be taken. What has been refused is offered again first.
@@ -77,10 +79,11 @@ impl Journal {
         requests: Vec<ExportRequest>,
         processor: &mut Processor,
     ) -> Result<(), Closed> {
-        let mut records = Records::new();
+        let mut records = Records::with_capacity(self.changes);
         let mut mark = None;
         if self.keeps_records {
             processor.changes(&mut Noted(&mut records));
+            self.changes = records.size();
             mark = self.checkpoint(processor, &mut records);
         }
         if requests.is_empty() && records.is_empty() && mark.is_none() {

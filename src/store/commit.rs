@@ -4,7 +4,8 @@
 
 use crc32c::crc32c;
 
-use super::frame::{Reader, length};
+use super::frame::{self, Kind, Reader, length};
+use super::pieces::Pieces;
 use crate::signal::{ExportRequest, Signal};
 use crate::time::{Now, RunningTime, Timestamp};
 
@@ -172,6 +173,12 @@ impl Records {
         Self { encoded: Vec::new(), count: 0 }
     }
 
+    /// No change, and room for as many bytes as [`Records::size`] says.
+    #[must_use]
+    pub fn with_capacity(size: usize) -> Self {
+        Self { encoded: Vec::with_capacity(size), count: 0 }
+    }
+
     /// From now on `key` has this value.
     pub fn upsert(&mut self, key: &[u8], value: &[u8]) {
         self.push(key, length(value.len() as u64).min(GONE - 1), value);
@@ -271,8 +278,20 @@ pub(super) struct Head<'a> {
 /// Bytes of a head that describe one request.
 const DESCRIPTION_LENGTH: usize = 16;
 
-/// Appends the head of a frame to `buffer`.
-pub(super) fn encode(buffer: &mut Vec<u8>, progress: &Progress, requests: &[Described], changes: &Records) {
+/// Bytes of a head before what describes the requests.
+const PROGRESS_LENGTH: usize = 68;
+
+/// Appends a frame to `pieces`, but for the bodies of its requests, which have to follow.
+pub(super) fn begin(pieces: &mut Pieces, sequence: u64, progress: &Progress, requests: &[Described], records: Records) {
+    let head = encode(progress, requests, records.count);
+    let bodies = requests.iter().map(|request| u64::from(request.length)).sum();
+    pieces.push(frame::begin(Kind::Commit, sequence, &head, &records.encoded, bodies));
+    pieces.push(records.encoded);
+}
+
+/// A head, but for the records at its end.
+fn encode(progress: &Progress, requests: &[Described], records: u32) -> Vec<u8> {
+    let mut buffer = Vec::with_capacity(PROGRESS_LENGTH + DESCRIPTION_LENGTH * requests.len());
     for number in [
         progress.now.running.as_nanos(),
         progress.now.wall.as_nanos(),
@@ -292,7 +311,7 @@ pub(super) fn encode(buffer: &mut Vec<u8>, progress: &Progress, requests: &[Desc
     };
     buffer.extend_from_slice(&[mark, 0, 0, 0]);
     buffer.extend_from_slice(&length(requests.len() as u64).to_le_bytes());
-    buffer.extend_from_slice(&changes.count.to_le_bytes());
+    buffer.extend_from_slice(&records.to_le_bytes());
     for request in requests {
         let signal = match request.signal {
             Signal::Logs => 1,
@@ -304,7 +323,7 @@ pub(super) fn encode(buffer: &mut Vec<u8>, progress: &Progress, requests: &[Desc
         buffer.extend_from_slice(&request.length.to_le_bytes());
         buffer.extend_from_slice(&request.checksum.to_le_bytes());
     }
-    buffer.extend_from_slice(&changes.encoded);
+    buffer
 }
 
 impl<'a> Head<'a> {
@@ -400,9 +419,10 @@ mod tests {
                     None => records.delete(key),
                 }
             }
-            let mut bytes = Vec::new();
             let described = requests.iter().map(Described::of).collect::<Vec<_>>();
-            encode(&mut bytes, &progress, &described, &records);
+            let mut bytes = encode(&progress, &described, records.count);
+            prop_assert_eq!(bytes.len(), PROGRESS_LENGTH + DESCRIPTION_LENGTH * described.len());
+            bytes.extend_from_slice(&records.encoded);
             let head = Head::decode(&bytes).expect("a head");
             prop_assert_eq!(head.progress, progress);
             prop_assert!(head.requests().eq(described));

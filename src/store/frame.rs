@@ -5,7 +5,7 @@
 //! exactly; the one over the head says whether its meaning may be believed. Bodies have theirs inside the head, so that
 //! they need not be read to know that the rest is good.
 
-use crc32c::crc32c;
+use crc32c::{crc32c, crc32c_append};
 use memchr::memmem;
 
 /// How every frame begins. Its first and last byte occur in no UTF-8 text, so no field that a stranger fills can
@@ -80,15 +80,16 @@ impl Header {
     }
 }
 
-/// The beginning of a frame with this head; `bodies` bytes have to follow it. Neither may reach 4 GiB.
-pub(super) fn begin(kind: Kind, sequence: u64, head: &[u8], bodies: u64) -> Vec<u8> {
+/// The beginning of a frame whose head is `head` and `rest`. The rest and `bodies` bytes have to follow it: what is large
+/// is not copied. No part may reach 4 GiB.
+pub(super) fn begin(kind: Kind, sequence: u64, head: &[u8], rest: &[u8], bodies: u64) -> Vec<u8> {
     let mut buffer = Vec::with_capacity(HEADER_LENGTH + head.len());
     buffer.extend_from_slice(&MARKER);
     buffer.extend_from_slice(&[VERSION, kind as u8, 0, 0]);
     buffer.extend_from_slice(&sequence.to_le_bytes());
-    buffer.extend_from_slice(&length(head.len() as u64).to_le_bytes());
+    buffer.extend_from_slice(&length(head.len() as u64 + rest.len() as u64).to_le_bytes());
     buffer.extend_from_slice(&length(bodies).to_le_bytes());
-    buffer.extend_from_slice(&crc32c(head).to_le_bytes());
+    buffer.extend_from_slice(&crc32c_append(crc32c(head), rest).to_le_bytes());
     let checksum = crc32c(&buffer);
     buffer.extend_from_slice(&checksum.to_le_bytes());
     buffer.extend_from_slice(head);
@@ -158,7 +159,9 @@ mod tests {
     use super::*;
 
     fn frame(head: &[u8]) -> Vec<u8> {
-        let mut buffer = begin(Kind::Commit, 7, head, 3);
+        let (head, rest) = head.split_at(head.len() / 2);
+        let mut buffer = begin(Kind::Commit, 7, head, rest, 3);
+        buffer.extend_from_slice(rest);
         buffer.extend_from_slice(b"abc");
         buffer
     }

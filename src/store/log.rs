@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::commit::{self, Commit, Described, Mark, PerSignal, Position, Progress};
 use super::durable::Shared;
 use super::files::Segment;
-use super::frame::{self, Kind};
 use super::health::Happening;
 use super::outbox::{Entry, Index, Listed, Source};
 use super::pieces::Pieces;
@@ -281,11 +280,8 @@ impl Log {
             before: self.last,
             mark: self.checkpoint.mark(commit.mark),
         };
-        let mut head = Vec::with_capacity(80 + 16 * described.len() + commit.records.size());
-        commit::encode(&mut head, &progress, &described, &commit.records);
-        let bodies = described.iter().map(|request| u64::from(request.length)).sum();
         let start = group.pieces.length();
-        group.pieces.push(frame::begin(Kind::Commit, self.sequence, &head, bodies));
+        commit::begin(&mut group.pieces, self.sequence, &progress, &described, commit.records);
         self.sequence += 1;
         for (request, described) in commit.requests.into_iter().zip(described) {
             let Some(position) = self.last.of_mut(request.signal) else { continue };

@@ -14,8 +14,10 @@ pub(super) struct Pieces {
 impl Pieces {
     pub(super) fn push(&mut self, piece: impl Into<Bytes>) {
         let piece = piece.into();
-        self.length = self.length.saturating_add(piece.len() as u64);
-        self.pieces.push(piece);
+        if !piece.is_empty() {
+            self.length = self.length.saturating_add(piece.len() as u64);
+            self.pieces.push(piece);
+        }
     }
 
     /// Bytes of all of them.

@@ -176,7 +176,7 @@ impl Summary {
             put(range.totals.items);
             put(range.totals.bytes);
         }
-        frame::begin(Kind::Seal, sequence, &head, 0)
+        frame::begin(Kind::Seal, sequence, &head, &[], 0)
     }
 
     /// The summary at the end of a file of `length` bytes, if it ends with one.

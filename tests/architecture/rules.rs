@@ -18,7 +18,7 @@ const fn part(module: &'static str, layer: u8, pure: bool) -> Part {
 }
 
 /// The first that covers a module is its part: files stand before their folders.
-const PARTS: [Part; 17] = [
+const PARTS: [Part; 18] = [
     part("cli", 6, false),
     part("config", 5, false),
     part("pipeline", 4, false),
@@ -31,6 +31,7 @@ const PARTS: [Part; 17] = [
     part("simulator", 2, true),
     part("store/commit", 2, true),
     part("store/frame", 2, true),
+    part("store/pieces", 2, true),
     part("store", 2, false),
     part("telemetry", 2, false),
     part("event", 1, true),

@@ -5,7 +5,6 @@ use std::io;
 use super::{Log, RETRY};
 use crate::signal::{ExpiryReason, Signal};
 use crate::store::commit::{self, Described, PerSignal, Position, Progress, Records};
-use crate::store::frame::{self, Kind};
 use crate::store::health::{DegradedReason, Happening, Status};
 use crate::store::outbox::{Entry, Pending, Source};
 use crate::store::pieces::Pieces;
@@ -152,11 +151,8 @@ impl Log {
         let described = run.iter().map(describe).collect::<Vec<_>>();
         let acknowledged = self.shared.index().acknowledged();
         let progress = Progress { now: self.now, synced: self.durable, acknowledged, before, mark: None };
-        let mut head = Vec::new();
-        commit::encode(&mut head, &progress, &described, &Records::new());
         let mut pieces = Pieces::default();
-        let bodies = run.iter().map(|entry| u64::from(entry.length)).sum();
-        pieces.push(frame::begin(Kind::Commit, self.sequence, &head, bodies));
+        commit::begin(&mut pieces, self.sequence, &progress, &described, Records::new());
         self.sequence += 1;
         let mut offsets = Vec::with_capacity(run.len());
         for entry in run {

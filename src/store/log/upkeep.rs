@@ -10,9 +10,9 @@ use super::{
 use crate::signal::{ExpiryReason, Signal};
 use crate::store::commit::{self, Mark, PerSignal, Progress, Records};
 use crate::store::files::Segment;
-use crate::store::frame::{self, Kind};
 use crate::store::health::{DegradedReason, Happening, Status};
 use crate::store::outbox::{Index, Pending};
+use crate::store::pieces::Pieces;
 use crate::time::Now;
 
 /// Why a segment went before it was delivered, and what was in it.
@@ -58,12 +58,11 @@ impl Log {
     fn write_cursors(&mut self, sync: bool) {
         let acknowledged = self.shared.index().acknowledged();
         let progress = Progress { now: self.now, synced: self.durable, acknowledged, before: self.last, mark: None };
-        let mut head = Vec::new();
-        commit::encode(&mut head, &progress, &[], &Records::new());
-        let frame = frame::begin(Kind::Commit, self.sequence, &head, 0);
-        let bytes = frame.len() as u64;
+        let mut frame = Pieces::default();
+        commit::begin(&mut frame, self.sequence, &progress, &[], Records::new());
+        let bytes = frame.length();
         let Some(active) = &mut self.active else { return };
-        let written = active.write(&frame.into(), sync);
+        let written = active.write(&frame, sync);
         let sequence = self.sequence;
         self.sequence += 1;
         match written {
