@@ -9,12 +9,28 @@ use std::hint::black_box;
 use sense_otel::event;
 use sense_otel::otlp::{Encoder, Limits};
 
-use support::{Encoding, Nowhere, SESSIONS, feed, processor_with, round, stock};
+use sense_otel::processor::record::Ledger;
+use sense_otel::store::Records;
+
+use support::{Encoding, FRAME_DATAGRAMS, Nowhere, SESSIONS, feed, processor_with, round, stock};
 
 mod support;
 
 /// Rounds that are made in any case, before the first is run.
 const ROUNDS_MAX: u32 = 16;
+
+/// Records on their way into a commit, as in the pipeline.
+struct Noted<'a>(&'a mut Records);
+
+impl Ledger for Noted<'_> {
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.0.upsert(key, value);
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.0.delete(key);
+    }
+}
 
 fn main() {
     let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");
@@ -46,6 +62,19 @@ fn main() {
             let (mut processor, mut output) = (processor_with(0), Encoding(Encoder::new("0", Limits::default())));
             for datagrams in made {
                 feed(&mut processor, datagrams, &mut output);
+                black_box(output.0.finish());
+            }
+        }
+        "core-durable" => {
+            let (mut processor, mut output) = (processor_with(0), Encoding(Encoder::new("0", Limits::default())));
+            let mut size = 0;
+            for datagrams in made {
+                for frame in datagrams.chunks(FRAME_DATAGRAMS) {
+                    feed(&mut processor, frame, &mut output);
+                    let mut records = Records::with_capacity(size);
+                    processor.changes(&mut Noted(&mut records));
+                    size = black_box(records).size();
+                }
                 black_box(output.0.finish());
             }
         }

@@ -172,7 +172,7 @@ impl Durations {
 
     pub(super) fn session_ended(
         &self,
-        node: &str,
+        node: String,
         virtual_proxy: Option<&str>,
         reason: &'static str,
         duration: Duration,
@@ -183,7 +183,7 @@ impl Durations {
 
     pub(super) fn connection_ended(
         &self,
-        node: &str,
+        node: String,
         virtual_proxy: Option<&str>,
         reason: &'static str,
         duration: Duration,
@@ -195,12 +195,12 @@ impl Durations {
     fn record(
         &self,
         histogram: &Histogram<f64>,
-        node: &str,
+        node: String,
         virtual_proxy: Option<&str>,
         reason: KeyValue,
         duration: Duration,
     ) {
-        let node = KeyValue::new(NODE, node.to_owned());
+        let node = KeyValue::new(NODE, node);
         let seconds = duration.as_secs_f64();
         match virtual_proxy {
             Some(prefix) => {

@@ -233,7 +233,7 @@ impl Telemetry {
     pub fn session_ended(&self, node: &str, virtual_proxy: Option<&str>, reason: &'static str, duration: Duration) {
         self.inner.counters.sessions_ended.add(1);
         if let Some(durations) = self.inner.durations.get() {
-            durations.session_ended(&self.inner.nodes.label(node), virtual_proxy, reason, duration);
+            durations.session_ended(self.inner.nodes.label(node), virtual_proxy, reason, duration);
         }
     }
 
@@ -241,7 +241,7 @@ impl Telemetry {
     pub fn connection_ended(&self, node: &str, virtual_proxy: Option<&str>, reason: &'static str, duration: Duration) {
         self.inner.counters.connections_ended.add(1);
         if let Some(durations) = self.inner.durations.get() {
-            durations.connection_ended(&self.inner.nodes.label(node), virtual_proxy, reason, duration);
+            durations.connection_ended(self.inner.nodes.label(node), virtual_proxy, reason, duration);
         }
     }
 }

@@ -42,7 +42,8 @@ pub(in crate::processor) struct Memory<'a> {
 
 /// A tag: 0 user, 1 directory and user, 2 and 3 the key of a user who is hashed or dropped.
 pub(in crate::processor) fn write_identity(writer: &mut Writer<'_>, identity: &Identity) {
-    match (identity.user_name(), identity.directory()) {
+    let [_, name, directory, hash] = identity.told();
+    match (name, directory) {
         (Some(name), None) => {
             writer.byte(0);
             writer.text(name);
@@ -53,7 +54,7 @@ pub(in crate::processor) fn write_identity(writer: &mut Writer<'_>, identity: &I
             writer.text(name);
         }
         (None, _) => {
-            writer.byte(if identity.user_hash().is_some() { 2 } else { 3 });
+            writer.byte(if hash.is_some() { 2 } else { 3 });
             writer.bytes(&identity.key);
         }
     }
