@@ -1,7 +1,8 @@
 //! The last events and the last connections that ended, as the core put them out.
 //!
 //! Both are rings whose entries are used again, so that a full one costs no allocation. What is in them passed the privacy
-//! settings on its way out.
+//! settings on its way out. No more than a ring holds is remembered of one second, but for warnings: whoever looks could not
+//! read it, and it was a twentieth of what an event costs at 50,000 a second.
 
 use std::collections::VecDeque;
 
@@ -57,25 +58,50 @@ pub struct Ended {
 }
 
 /// What happened last. Belongs to the core.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recent {
     happenings: VecDeque<Happening>,
     ended: VecDeque<Ended>,
     count: u64,
+    /// How many more are remembered of this second.
+    happenings_left: usize,
+    ended_left: usize,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self {
+            happenings: VecDeque::new(),
+            ended: VecDeque::new(),
+            count: 0,
+            happenings_left: HAPPENINGS_MAX,
+            ended_left: ENDED_MAX,
+        }
+    }
 }
 
 impl Recent {
-    /// Remembers an event.
+    /// Another second has begun.
+    pub fn refresh(&mut self) {
+        (self.happenings_left, self.ended_left) = (HAPPENINGS_MAX, ENDED_MAX);
+    }
+
+    /// Remembers an event, unless it is one of too many.
     pub fn log(&mut self, resource: &Resource, record: &LogRecord<'_>) {
         if record.event_name == HEARTBEAT {
             return;
         }
         self.count += 1;
+        let is_warning = record.severity == Severity::Warn;
+        if self.happenings_left == 0 && !is_warning {
+            return;
+        }
+        self.happenings_left = self.happenings_left.saturating_sub(1);
         let mut entry = reused(&mut self.happenings, HAPPENINGS_MAX).unwrap_or_else(Happening::empty);
         let told = told(resource, record.attributes);
         entry.number = self.count;
         entry.time = record.time;
-        entry.is_warning = record.severity == Severity::Warn;
+        entry.is_warning = is_warning;
         set(&mut entry.name, record.event_name);
         set(&mut entry.body, record.body);
         set(&mut entry.node, told.node);
@@ -84,11 +110,12 @@ impl Recent {
         self.happenings.push_back(entry);
     }
 
-    /// Remembers a connection that has ended.
+    /// Remembers a connection that has ended, unless it is one of too many.
     pub fn span(&mut self, resource: &Resource, span: &Span<'_>) {
-        if span.kind != SpanKind::Server {
+        if span.kind != SpanKind::Server || self.ended_left == 0 {
             return;
         }
+        self.ended_left -= 1;
         let mut entry = reused(&mut self.ended, ENDED_MAX).unwrap_or_else(|| Ended::empty(span.context.trace_id));
         entry.trace_id = span.context.trace_id;
         (entry.start, entry.end) = (span.start, span.end);
@@ -168,6 +195,7 @@ mod tests {
         ];
         let mut recent = Recent::default();
         for number in 0..HAPPENINGS_MAX + 3 {
+            recent.refresh();
             recent.log(&resource, &record("session.start", &format!("body {number}"), &attributes));
             recent.log(&resource, &record(HEARTBEAT, "still there", &attributes));
         }
@@ -177,6 +205,25 @@ mod tests {
         assert_eq!((first.number, first.body.as_str()), (4, "body 3"));
         assert_eq!((last.node.as_str(), last.user.as_str(), last.app.as_str()), ("node1", "LAB\\goran", "Sales"));
         assert!(!happenings.iter().any(|happening| happening.name == HEARTBEAT));
+    }
+
+    #[test]
+    fn of_a_second_no_more_is_remembered_than_there_is_room_for_but_every_warning() {
+        let mut recent = Recent::default();
+        for number in 0..HAPPENINGS_MAX + 50 {
+            recent.log(&Resource::default(), &record("session.start", &number.to_string(), &[]));
+        }
+        assert_eq!(recent.happenings().last().map(|last| last.number), Some(HAPPENINGS_MAX as u64));
+        let warning = LogRecord { severity: Severity::Warn, ..record("qlik.sense.receiver.gap", "3 are missing", &[]) };
+        recent.log(&Resource::default(), &warning);
+        assert_eq!(recent.happenings().last().map(|last| last.number), Some(HAPPENINGS_MAX as u64 + 51));
+        recent.log(&Resource::default(), &record("session.start", "one of too many", &[]));
+        recent.refresh();
+        recent.log(&Resource::default(), &record("session.start", "of the next second", &[]));
+        let happenings = recent.happenings();
+        assert!(!happenings.iter().any(|happening| happening.body == "one of too many"));
+        let last = happenings.last().map(|last| (last.number, last.body.as_str()));
+        assert_eq!(last, Some((HAPPENINGS_MAX as u64 + 53, "of the next second")));
     }
 
     #[test]

@@ -164,6 +164,9 @@ impl Core {
             self.activity_due = now.running + ACTIVITY_INTERVAL;
             self.show_activity();
             self.journal.tick(now, &self.processor);
+            if let Some(recent) = &mut self.output.recent {
+                recent.refresh();
+            }
             if let Some(show) = &mut self.show {
                 show.tick(now, self.processor.open_sessions());
             }
