@@ -13,35 +13,10 @@ use sense_otel::processor::record::{Ledger, RecordPosition, Restored, Room};
 use sense_otel::processor::{Config, Processor, session};
 
 use support::script::{Step, play, step};
-use support::site::{Extended, Site, app, c0de};
+use support::shelf::Shelf;
+use support::site::{Extended, KEY, Site, app, c0de};
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// What a store keeps of the records.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Shelf {
-    records: BTreeMap<Vec<u8>, Vec<u8>>,
-    puts: usize,
-    bytes: usize,
-}
-
-impl Ledger for Shelf {
-    fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.puts += 1;
-        self.bytes += key.len() + value.len();
-        self.records.insert(key.to_vec(), value.to_vec());
-    }
-
-    fn delete(&mut self, key: &[u8]) {
-        self.records.remove(key);
-    }
-}
-
-impl Shelf {
-    fn of_kind(&self, kind: u8) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
-        self.records.iter().filter(move |(key, _)| key.first() == Some(&kind))
-    }
-}
 
 /// Two logs that the same is written to.
 struct Both<'a>(&'a mut Shelf, &'a mut Shelf);
@@ -61,7 +36,7 @@ impl Ledger for Both<'_> {
 const SESSION: u8 = 8;
 
 fn key() -> Key {
-    Key::new(b"a key for tests only")
+    Key::new(KEY)
 }
 
 /// Stores what has changed, forgets the core, and brings it back.

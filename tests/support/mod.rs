@@ -7,4 +7,5 @@ pub mod certificates;
 pub mod collector;
 pub mod rig;
 pub mod script;
+pub mod shelf;
 pub mod site;

@@ -149,6 +149,9 @@ impl Output for Kept {
     }
 }
 
+/// What ids are made with.
+pub const KEY: &[u8] = b"a key for tests only";
+
 /// One processor, its two clocks and what it gave out.
 pub struct Site {
     pub processor: Processor,
@@ -177,7 +180,7 @@ pub struct Extended {
 
 impl Site {
     pub fn new(config: Config) -> Self {
-        let processor = Processor::new(config, &Key::new(b"a key for tests only"));
+        let processor = Processor::new(config, &Key::new(KEY));
         let now = Now { wall: EIGHT, running: RunningTime::from_nanos(1_000_000_000) };
         Self { processor, kept: Kept::default(), now, sent: 0, sequences: BTreeMap::new() }
     }

@@ -1,4 +1,4 @@
-//! Any bytes as a segment of the store, behind a good one: it opens, or says why not; what is read is handed out and can be
+//! Any damage to the files of a store: it opens, or says why not; what is handed out is as it was put in, and can be
 //! acknowledged; and what it left behind opens again.
 #![no_main]
 
@@ -18,6 +18,9 @@ use disk::Disk;
 #[path = "../../store/disk.rs"]
 mod disk;
 
+/// Requests of each signal.
+const REQUESTS: u8 = 8;
+
 /// What happened to the files of a store.
 #[derive(Arbitrary, Debug)]
 struct Damage {
@@ -33,15 +36,19 @@ fn config() -> Config {
     Config { directory: "unused".into(), max_size: 1 << 20, max_age: Duration::from_secs(3600) }
 }
 
+fn body(number: u8) -> Vec<u8> {
+    vec![number; 40]
+}
+
 /// The files of a store that has been used.
 fn files() -> Vec<(String, Vec<u8>)> {
     let disk = Disk::default();
     let Opened { store, mut writer, .. } =
         Store::open(&config(), Arc::new(disk.clone()), Arc::new(Unobserved)).expect("an empty disk");
-    for number in 0..8_u8 {
+    for number in 0..REQUESTS {
         let mut records = Records::new();
         records.upsert(&[b's', number % 3], &[1, number]);
-        let request = |signal| ExportRequest { signal, items: 1, body: vec![number; 40].into() };
+        let request = |signal| ExportRequest { signal, items: 1, body: body(number).into() };
         let requests = vec![request(Signal::Logs), request(Signal::Traces)];
         store.append(Commit { requests, records, ..Commit::default() }).expect("room");
         writer.turn();
@@ -80,6 +87,9 @@ fuzz_target!(|damage: Damage| {
         let mut position = Position::START;
         while let Some(batch) = store.next(signal, position, limit) {
             position = batch.last;
+            for request in batch.requests {
+                assert!((0..REQUESTS).any(|number| request.body == body(number)), "{:?}", request.body);
+            }
             store.acknowledge(signal, position);
         }
         assert_eq!(store.pending(signal).items, 0);
