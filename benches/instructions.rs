@@ -71,7 +71,7 @@ fn main() {
             for datagrams in made {
                 for frame in datagrams.chunks(FRAME_DATAGRAMS) {
                     feed(&mut processor, frame, &mut output);
-                    let mut records = Records::with_capacity(size);
+                    let mut records = Records::with_capacity(size + size / 8);
                     processor.changes(&mut Noted(&mut records));
                     size = black_box(records).size();
                 }

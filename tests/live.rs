@@ -363,6 +363,20 @@ fn the_page_hears_of_what_happens_while_it_listens() {
 }
 
 #[test]
+fn after_more_events_than_it_can_show_the_page_goes_on() {
+    let mut rig = Rig::start();
+    let mut stream = Stream::open(&rig, "/api/events");
+    (0..500).for_each(|number| rig.session("node1", &format!("one{number}")));
+    // Of the same second nothing more is shown, but of the next, whenever that begins.
+    let is_late = |event: &Value| event["text"].as_str().is_some_and(|text| text.starts_with("LAB\\late"));
+    let shown = (0..20).any(|number| {
+        rig.session("node1", &format!("late{number}"));
+        stream.view()["events"].as_array().is_some_and(|events| events.iter().any(is_late))
+    });
+    assert!(shown);
+}
+
+#[test]
 fn ten_thousand_sessions_are_shown_and_no_event_waits_for_them() {
     let mut rig = Rig::start();
     let mut page = Stream::open(&rig, "/api/events?limit=1000");

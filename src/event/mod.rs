@@ -235,7 +235,7 @@ impl fmt::Debug for Guid {
 
 /// The text of a [`Guid`], on the stack.
 #[derive(Clone, Copy)]
-// So aligned, it is checked eight bytes at a time instead of one: 280 to 80 instructions for an event.
+// The standard library checks whole words from an aligned byte on: some 170 fewer instructions for an event.
 #[repr(align(8))]
 pub struct GuidText([u8; Guid::LENGTH]);
 

@@ -79,7 +79,7 @@ impl Journal {
         requests: Vec<ExportRequest>,
         processor: &mut Processor,
     ) -> Result<(), Closed> {
-        let mut records = Records::with_capacity(self.changes);
+        let mut records = Records::with_capacity(self.changes + self.changes / 8);
         let mut mark = None;
         if self.keeps_records {
             processor.changes(&mut Noted(&mut records));

@@ -80,19 +80,19 @@ impl Header {
     }
 }
 
-/// The beginning of a frame whose head is `head` and `rest`. The rest and `bodies` bytes have to follow it: what is large
-/// is not copied. No part may reach 4 GiB.
-pub(super) fn begin(kind: Kind, sequence: u64, head: &[u8], rest: &[u8], bodies: u64) -> Vec<u8> {
-    let mut buffer = Vec::with_capacity(HEADER_LENGTH + head.len());
+/// The beginning of a frame whose head is `first` and `rest`. The rest and `bodies` bytes have to follow it: what is large
+/// is not copied. Neither the head nor the bodies may reach 4 GiB.
+pub(super) fn begin(kind: Kind, sequence: u64, first: &[u8], rest: &[u8], bodies: u64) -> Vec<u8> {
+    let mut buffer = Vec::with_capacity(HEADER_LENGTH + first.len());
     buffer.extend_from_slice(&MARKER);
     buffer.extend_from_slice(&[VERSION, kind as u8, 0, 0]);
     buffer.extend_from_slice(&sequence.to_le_bytes());
-    buffer.extend_from_slice(&length(head.len() as u64 + rest.len() as u64).to_le_bytes());
+    buffer.extend_from_slice(&length(first.len() as u64 + rest.len() as u64).to_le_bytes());
     buffer.extend_from_slice(&length(bodies).to_le_bytes());
-    buffer.extend_from_slice(&crc32c_append(crc32c(head), rest).to_le_bytes());
+    buffer.extend_from_slice(&crc32c_append(crc32c(first), rest).to_le_bytes());
     let checksum = crc32c(&buffer);
     buffer.extend_from_slice(&checksum.to_le_bytes());
-    buffer.extend_from_slice(head);
+    buffer.extend_from_slice(first);
     buffer
 }
 

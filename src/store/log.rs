@@ -268,7 +268,8 @@ impl Log {
         self.keep_house();
     }
 
-    /// Appends the frame of `commit` to the group. Bodies are not copied, which took a tenth of the thread's time.
+    /// Appends the frame of `commit` to the group. Neither bodies nor records are copied: that of bodies took a tenth of
+    /// the thread's time.
     fn encode(&mut self, mut commit: Commit, group: &mut Group) {
         self.now = commit.now;
         commit.requests.retain(|request| request.signal != Signal::Metrics);

@@ -14,7 +14,8 @@ fuzz_target!(|text: &str| {
             let printed = loaded.to_yaml();
             if !printed.contains("[redacted]") {
                 match parse("printed.yaml", &printed, |_| None, unknown) {
-                    Ok(again) => assert_eq!(again.to_yaml(), printed),
+                    // To print the same would not be enough: what is printed wrong would be read wrong, and printed so again.
+                    Ok(again) => assert_eq!(format!("{:?}", again.pipeline), format!("{:?}", loaded.pipeline)),
                     Err(faults) => panic!("{faults}\n{printed}"),
                 }
             }
