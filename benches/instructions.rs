@@ -8,8 +8,6 @@ use std::hint::black_box;
 
 use sense_otel::event;
 use sense_otel::otlp::{Encoder, Limits};
-
-use sense_otel::processor::record::Ledger;
 use sense_otel::store::Records;
 
 use support::{Encoding, FRAME_DATAGRAMS, Nowhere, SESSIONS, feed, processor_with, round, stock};
@@ -18,19 +16,6 @@ mod support;
 
 /// Rounds that are made in any case, before the first is run.
 const ROUNDS_MAX: u32 = 16;
-
-/// Records on their way into a commit, as in the pipeline.
-struct Noted<'a>(&'a mut Records);
-
-impl Ledger for Noted<'_> {
-    fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.0.upsert(key, value);
-    }
-
-    fn delete(&mut self, key: &[u8]) {
-        self.0.delete(key);
-    }
-}
 
 fn main() {
     let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");
@@ -72,7 +57,7 @@ fn main() {
                 for frame in datagrams.chunks(FRAME_DATAGRAMS) {
                     feed(&mut processor, frame, &mut output);
                     let mut records = Records::with_capacity(size + size / 8);
-                    processor.changes(&mut Noted(&mut records));
+                    processor.changes(&mut |key: &[u8], value: Option<&[u8]>| records.set(key, value));
                     size = black_box(records).size();
                 }
                 black_box(output.0.finish());

@@ -82,7 +82,7 @@ impl Journal {
         let mut records = Records::with_capacity(self.changes + self.changes / 8);
         let mut mark = None;
         if self.keeps_records {
-            processor.changes(&mut Noted(&mut records));
+            processor.changes(&mut noting(&mut records));
             self.changes = records.size();
             mark = self.checkpoint(processor, &mut records);
         }
@@ -99,7 +99,7 @@ impl Journal {
             self.checkpoint = due.then_some(RecordPosition::START);
             return due.then_some(Mark::Begin);
         };
-        self.checkpoint = processor.records(position, PORTION, &mut Noted(records));
+        self.checkpoint = processor.records(position, PORTION, &mut noting(records));
         Some(if self.checkpoint.is_some() { Mark::Part } else { Mark::End })
     }
 
@@ -130,15 +130,7 @@ impl Journal {
     }
 }
 
-/// Records of the core on their way into a commit.
-struct Noted<'a>(&'a mut Records);
-
-impl Ledger for Noted<'_> {
-    fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.0.upsert(key, value);
-    }
-
-    fn delete(&mut self, key: &[u8]) {
-        self.0.delete(key);
-    }
+/// Takes records of the core into a commit.
+fn noting(records: &mut Records) -> impl Ledger {
+    |key: &[u8], value: Option<&[u8]>| records.set(key, value)
 }

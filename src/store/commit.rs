@@ -116,10 +116,7 @@ impl Commit {
         }
         for Record { key, value } in self.records.iter() {
             size = next(&mut piece, (key.len() + value.map_or(0, <[u8]>::len)) as u64 + 8, size);
-            match value {
-                Some(value) => piece.records.upsert(key, value),
-                None => piece.records.delete(key),
-            }
+            piece.records.set(key, value);
         }
         pieces.push(piece);
         // What begins does so before all of it, what ends after.
@@ -177,6 +174,14 @@ impl Records {
     #[must_use]
     pub fn with_capacity(size: usize) -> Self {
         Self { encoded: Vec::with_capacity(size), count: 0 }
+    }
+
+    /// From now on `key` has this value, or is gone.
+    pub fn set(&mut self, key: &[u8], value: Option<&[u8]>) {
+        match value {
+            Some(value) => self.upsert(key, value),
+            None => self.delete(key),
+        }
     }
 
     /// From now on `key` has this value.
@@ -413,12 +418,7 @@ mod tests {
                 body: Bytes::from(body),
             }).collect::<Vec<_>>();
             let mut records = Records::new();
-            for (key, value) in &changes {
-                match value {
-                    Some(value) => records.upsert(key, value),
-                    None => records.delete(key),
-                }
-            }
+            changes.iter().for_each(|(key, value)| records.set(key, value.as_deref()));
             let described = requests.iter().map(Described::of).collect::<Vec<_>>();
             let mut bytes = encode(&progress, &described, records.count);
             prop_assert_eq!(bytes.len(), PROGRESS_LENGTH + DESCRIPTION_LENGTH * described.len());
@@ -444,12 +444,7 @@ mod tests {
         ) {
             let request = |body: Vec<u8>| ExportRequest { signal: Signal::Logs, items: 1, body: body.into() };
             let mut whole = Commit { requests: bodies.into_iter().map(request).collect(), mark, ..Commit::default() };
-            for (key, value) in &changes {
-                match value {
-                    Some(value) => whole.records.upsert(key, value),
-                    None => whole.records.delete(key),
-                }
-            }
+            changes.iter().for_each(|(key, value)| whole.records.set(key, value.as_deref()));
             let pieces = whole.clone().split(max);
             for piece in &pieces {
                 prop_assert!(piece.cost() <= max || piece.requests.len() + piece.records.len() <= 1);

@@ -102,6 +102,17 @@ pub trait Ledger {
     fn delete(&mut self, key: &[u8]);
 }
 
+/// Whoever takes a key with its new value, or with `None` where it is gone.
+impl<T: FnMut(&[u8], Option<&[u8]>)> Ledger for T {
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self(key, Some(value));
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self(key, None);
+    }
+}
+
 /// How much may be given out at a time. The first record is, whatever its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
